@@ -1,0 +1,32 @@
+package cas
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/casd/casd/erasure"
+)
+
+// Options of Open. The zero value of each field works unless said otherwise.
+type Options struct {
+	Dirs           []string // data directories, at least one
+	IndexDir       string   // where the index lies; empty means inside the first healthy data directory
+	K, M           int      // erasure code of a new store; 0, 0 means the default for the number of directories
+	NoCreate       bool     // refuse to create a store in empty directories
+	AllowNetworkFS bool
+
+	SegmentBytes       int64         // payload of a data segment; 0 means 1 GiB
+	CheckpointInterval time.Duration // 0 means 5 s
+	CheckpointEntries  int           // overlay entries that force a checkpoint; 0 means 65,536
+	OverlayBytesMax    int64         // past it commits wait for the checkpoint; 0 means 256 MiB
+	CacheBytes         int64         // chunk cache; 0 means 128 MiB
+	MemoryBytes        int64         // buffers of all uploads and downloads together; 0 means 1 GiB
+	IOTimeout          time.Duration // see erasure.Options
+
+	FS      erasure.FS            // nil means the operating system's; the index is always on the latter
+	Clock   func() time.Time      // nil means time.Now
+	Logger  *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil registers nothing
+}
