@@ -1,8 +1,8 @@
 package index
 
 import (
-	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -25,7 +25,7 @@ const (
 	Meta     Table = 12 // everything else of the store: receipts, marks
 )
 
-// An Entry is one row. Key and Value are valid until the view that gave them is closed and must not be changed.
+// An Entry is one row. Key and Value must not be changed; they stay valid after the view that gave them is closed.
 type Entry struct {
 	Key, Value []byte
 	Rev        uint64 // CSN of the mutation that wrote it
@@ -73,11 +73,9 @@ type Totals struct {
 
 // Options of Open.
 type Options struct {
-	Path    string                // the bbolt file; its directory is made when missing
-	NoSync  bool                  // for tests only
-	Logger  *slog.Logger          // nil discards
-	Metrics prometheus.Registerer // nil registers nothing
+	Path        string                // the bbolt file; its directory is made when missing
+	LockTimeout time.Duration         // how long to wait for another process to let go of the file; 0 means 2 s
+	NoSync      bool                  // for tests only
+	Logger      *slog.Logger          // nil discards
+	Metrics     prometheus.Registerer // nil registers nothing
 }
-
-// ErrCorrupt is matched by every error that says that the file is damaged: delete it and rebuild from the log.
-var ErrCorrupt = errors.New("index: corrupt")
