@@ -86,8 +86,8 @@ func (o *serveOptions) validate() error {
 	if (o.tlsCert == "") != (o.tlsKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
 	}
-	if o.shutdownTimeout < 0 {
-		return errors.New("--shutdown-timeout is negative")
+	if o.shutdownTimeout <= 0 {
+		return errors.New("--shutdown-timeout must be more than 0")
 	}
 	if o.ec.k != 0 && o.ec.k+o.ec.m > len(o.dirs) {
 		return fmt.Errorf("--ec %s needs %d directories, %d are named", &o.ec, o.ec.k+o.ec.m, len(o.dirs))
