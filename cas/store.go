@@ -2,113 +2,323 @@ package cas
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
-	"io"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/casd/casd/chunking"
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/index"
 )
 
-var errSoon = errors.New("cas: under construction")
+// A Store keeps objects. It is safe for concurrent use.
+type Store struct {
+	opts      Options
+	log       recordLog
+	idx       *index.DB
+	indexPath string
+	metrics   *metrics
+	codec     *codec
+	cache     *chunkCache
+	splitters *chunking.Pool
+	domain    *domain // the one dedup domain of this version
+	pending   *pendingTable
+	damaged   damagedSet
+	memory    *semaphore.Weighted
 
-// A Store keeps objects.
-type Store struct{}
+	ctx    context.Context // ends with the store
+	cancel context.CancelFunc
 
-// Open opens or creates the store in o.Dirs.
-func Open(ctx context.Context, o Options) (*Store, error) { return nil, errSoon }
+	submitters   sync.RWMutex // held for reading while a request is queued; for writing to close the queue
+	closed       bool         // guarded by submitters
+	queue        chan *request
+	frozen       chan struct{} // an overlay waits for the checkpointer
+	checkpointed chan struct{} // it has been written
+	committer    *committer
 
-// Close finishes what was submitted, seals, checkpoints and closes.
-func (s *Store) Close(ctx context.Context) error { return errSoon }
+	committing, checkpointing sync.WaitGroup // their goroutines
 
-// Ready is nil when reads are served. WriteState is nil when writes are, else the reason.
-func (s *Store) Ready() error      { return errSoon }
-func (s *Store) WriteState() error { return errSoon }
-
-// CreateBucket errors: ErrBucketExists (the existing bucket is returned with it).
-func (s *Store) CreateBucket(ctx context.Context, b Bucket) (Bucket, error) { return Bucket{}, errSoon }
-
-// DeleteBucket errors: ErrNoSuchBucket, ErrBucketNotEmpty.
-func (s *Store) DeleteBucket(ctx context.Context, name string) error { return errSoon }
-func (s *Store) Bucket(ctx context.Context, name string) (Bucket, error) {
-	return Bucket{}, errSoon
+	failed   atomic.Pointer[error] // why writing stopped
+	dead     chan struct{}
+	deadOnce sync.Once
+	deadErr  error
 }
 
-// ListBuckets lists by name, those with prefix and greater than after, at most max.
-func (s *Store) ListBuckets(ctx context.Context, prefix, after string, max int) ([]Bucket, bool, error) {
-	return nil, false, errSoon
+// defaultDomain is the dedup domain of all buckets in a store without tenants.
+const defaultDomain = 1
+
+// params are the creation options of a store, kept in every directory's format file.
+type params struct {
+	Chunking chunking.Params `json:"chunking"`
 }
 
-func (s *Store) Put(ctx context.Context, r PutRequest) (ObjectInfo, error) {
-	return ObjectInfo{}, errSoon
-}
-func (s *Store) Copy(ctx context.Context, r CopyRequest) (ObjectInfo, error) {
-	return ObjectInfo{}, errSoon
-}
-
-// Delete removes the current object. A missing key is no error. Deleted tells whether there was one.
-func (s *Store) Delete(ctx context.Context, bucket, key string, cond Condition) (deleted bool, err error) {
-	return false, errSoon
-}
-
-// A KeyResult is the outcome for one key of DeleteMany.
-type KeyResult struct {
-	Key string
-	Err error
-}
-
-// DeleteMany deletes up to 1,000 keys; they share commits.
-func (s *Store) DeleteMany(ctx context.Context, bucket string, keys []string) ([]KeyResult, error) {
-	return nil, errSoon
-}
-
-// Stat errors: ErrNoSuchBucket, ErrNoSuchKey, ErrNoSuchVersion.
-func (s *Store) Stat(ctx context.Context, r GetRequest) (ObjectInfo, error) {
-	return ObjectInfo{}, errSoon
-}
-
-// Get opens an object for reading; the bytes stay readable whatever happens to the key until Close.
-func (s *Store) Get(ctx context.Context, r GetRequest) (*Object, error) { return nil, errSoon }
-
-// An Object is an open version.
-type Object struct{ Info ObjectInfo }
-
-// WriteRange writes n bytes from offset off to w and returns how many were written. Nothing unverified is written.
-func (o *Object) WriteRange(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
-	return 0, errSoon
+func (o Options) withDefaults() (Options, error) {
+	def := func(p *int64, v int64) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&o.SegmentBytes, 1<<30)
+	def(&o.OverlayBytesMax, 256<<20)
+	def(&o.CacheBytes, 128<<20)
+	def(&o.MemoryBytes, 1<<30)
+	if o.CheckpointEntries == 0 {
+		o.CheckpointEntries = 1 << 16
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = 5 * time.Second
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case len(o.Dirs) == 0:
+		return o, errors.New("cas: no data directories")
+	case o.MemoryBytes < uploadMemory:
+		return o, fmt.Errorf("cas: memory of %d bytes is less than one upload needs (%d)", o.MemoryBytes, uploadMemory)
+	case o.SegmentBytes < 1<<20:
+		return o, fmt.Errorf("cas: segments of %d bytes are too small, at least 1 MiB", o.SegmentBytes)
+	case o.CacheBytes < 0 || o.OverlayBytesMax < 1<<20 || o.CheckpointEntries < 1 || o.CheckpointInterval < 0:
+		return o, errors.New("cas: a bound is out of range")
+	}
+	return o, nil
 }
 
-// NewReader reads the same as a stream.
-func (o *Object) NewReader(ctx context.Context, off, n int64) io.ReadCloser { return nil }
+// Open opens the store in o.Dirs, or creates it when all of them are empty. After a crash it replays the tail of the log first.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	o, err = o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: o, pending: newPendingTable(), metrics: newMetrics(o.Metrics), memory: semaphore.NewWeighted(o.MemoryBytes),
+		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), dead: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			s.cancel()
+			if s.idx != nil {
+				err = errors.Join(err, s.idx.Close())
+			}
+			if s.log != nil {
+				err = errors.Join(err, s.log.Close(context.WithoutCancel(ctx)))
+			}
+		}
+	}()
+	if s.codec, err = newCodec(); err != nil {
+		return nil, err
+	}
+	if s.cache, err = newChunkCache(o.CacheBytes, s.metrics); err != nil {
+		return nil, err
+	}
+	if err := s.openLog(ctx); err != nil {
+		return nil, err
+	}
+	if s.indexPath, err = s.chooseIndexPath(); err != nil {
+		return nil, err
+	}
+	if err := s.openIndex(); err != nil {
+		return nil, err
+	}
+	csn, last, err := s.recover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.committer = &committer{s: s, csn: csn, last: last}
+	s.committing.Go(s.committer.run)
+	s.checkpointing.Go(s.checkpointer)
+	if s.domain, err = s.openDomain(ctx); err != nil {
+		s.stopWorkers()
+		return nil, err
+	}
+	s.metrics.watch(s)
+	return s, nil
+}
 
-// Part finds part number of the object and its offset; a plain object has one part, number 1. ok is false when there is no such part.
-func (o *Object) Part(ctx context.Context, number int) (p Part, off int64, ok bool, err error) {
-	return Part{}, 0, false, errSoon
-}
-func (o *Object) Close() {}
-
-func (s *Store) List(ctx context.Context, r ListRequest) (ListResult, error) {
-	return ListResult{}, errSoon
-}
-
-func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (Upload, error) {
-	return Upload{}, errSoon
-}
-func (s *Store) PutPart(ctx context.Context, r PartRequest) (Part, error) { return Part{}, errSoon }
-
-// Upload finds an upload in progress: ErrNoSuchUpload.
-func (s *Store) Upload(ctx context.Context, bucket, key, id string) (Upload, error) {
-	return Upload{}, errSoon
-}
-
-// CompleteUpload errors: ErrNoSuchUpload, ErrInvalidPart, ErrInvalidPartOrder, ErrPartTooSmall, and those of Finish and If.
-// A retry with the same parts after success gives the same answer while the object is still the one it made.
-func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (ObjectInfo, error) {
-	return ObjectInfo{}, errSoon
-}
-func (s *Store) AbortUpload(ctx context.Context, bucket, key, id string) error { return errSoon }
-func (s *Store) ListParts(ctx context.Context, r PartListRequest) (PartList, error) {
-	return PartList{}, errSoon
-}
-func (s *Store) ListUploads(ctx context.Context, r UploadListRequest) (UploadList, error) {
-	return UploadList{}, errSoon
+func (s *Store) openLog(ctx context.Context) error {
+	o := erasure.Options{
+		Dirs: s.opts.Dirs, FS: s.opts.FS, OnDurable: s.onDurable, SegmentBytes: s.opts.SegmentBytes, IOTimeout: s.opts.IOTimeout,
+		AllowNetworkFS: s.opts.AllowNetworkFS, Logger: s.opts.Logger, Metrics: s.opts.Metrics,
+	}
+	if !s.opts.NoCreate {
+		chunks, err := chunking.NewParams()
+		if err != nil {
+			return err
+		}
+		p, err := json.Marshal(params{Chunking: chunks})
+		if err != nil {
+			return err
+		}
+		o.Create = &erasure.Creation{K: s.opts.K, M: s.opts.M, Params: p}
+	}
+	log, err := erasure.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	s.log = log
+	var p params
+	if err := json.Unmarshal(log.Params(), &p); err != nil {
+		return fmt.Errorf("cas: creation options: %w", err)
+	}
+	s.splitters, err = chunking.NewPool(p.Chunking)
+	return err
 }
 
-// Stats of the whole store, or of one bucket (Objects, LogicalBytes, Uploads are then the bucket's).
-func (s *Store) Stats(ctx context.Context, bucket string) (Stats, error) { return Stats{}, errSoon }
+// chooseIndexPath takes the directory that was asked for, else the first data directory that has an index, else the first
+// healthy one.
+func (s *Store) chooseIndexPath() (string, error) {
+	const name = "catalog.bolt"
+	if s.opts.IndexDir != "" {
+		return filepath.Join(s.opts.IndexDir, name), nil
+	}
+	var first string
+	for _, d := range s.log.Dirs() {
+		if d.State != "online" {
+			continue
+		}
+		path := filepath.Join(d.Path, "index", name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+		if first == "" {
+			first = path
+		}
+	}
+	if first == "" {
+		return "", errors.New("cas: no data directory is online: name one for the index with --index")
+	}
+	return first, nil
+}
+
+func isCorruptIndex(err error) bool { return errors.Is(err, index.ErrCorrupt) }
+
+// openDomain reads the key of the default domain; a new store gets one by its first mutation.
+func (s *Store) openDomain(ctx context.Context) (*domain, error) {
+	read := func() (row domainRow, ok bool, err error) {
+		v, err := s.idx.View()
+		if err != nil {
+			return row, false, err
+		}
+		defer v.Close()
+		row, _, ok, err = getRow[domainRow](v, index.Domains, domainKey(defaultDomain))
+		return row, ok, err
+	}
+	row, ok, err := read()
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		if s.committer.csn != 0 {
+			return nil, fmt.Errorf("cas: the key of dedup domain %d is missing: %w", defaultDomain, ErrCorrupt)
+		}
+		key := make([]byte, 32)
+		rand.Read(key) // never fails
+		row = domainRow{Key: key, Created: s.opts.Clock().UnixNano()}
+		err := s.update(ctx, nil, func(r index.Reader) (*tx, error) {
+			t := &tx{}
+			t.put(index.Domains, domainKey(defaultDomain), row)
+			return t, nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("cas: create store: %w", err)
+		}
+	}
+	h, err := newHasher(row.Key)
+	if err != nil {
+		return nil, err
+	}
+	return &domain{number: defaultDomain, hash: h}, nil
+}
+
+// onDurable puts chunks into the chunk map as they become durable.
+func (s *Store) onDurable(placed []erasure.Placed) {
+	rows := make([]index.Chunk, 0, len(placed))
+	for _, p := range placed {
+		if p.Kind != kindChunk && p.Kind != kindList {
+			continue
+		}
+		row, err := chunkRow(p)
+		if err != nil { // we made that label ourselves
+			panic(err)
+		}
+		rows = append(rows, row)
+	}
+	if err := s.idx.PutChunks(rows); err != nil {
+		s.fail(err)
+		s.die(fmt.Errorf("index: %w", err))
+		return
+	}
+	for _, r := range rows {
+		s.damaged.remove(r.ID)
+		s.pending.remove(r.ID, true)
+	}
+}
+
+// Close commits what was submitted, writes a checkpoint, seals the log and lets go of the directories. Uploads in progress are abandoned.
+func (s *Store) Close(ctx context.Context) error {
+	s.submitters.Lock()
+	if s.closed {
+		s.submitters.Unlock()
+		return ErrClosed
+	}
+	s.closed = true
+	s.submitters.Unlock()
+	s.stopWorkers()
+	// The log first: sealing makes the last appended chunks durable, and the checkpoint should cover them.
+	err := s.log.Close(ctx)
+	if s.failure() == nil {
+		err = errors.Join(err, s.finalCheckpoint(ctx))
+	}
+	s.cancel()
+	return errors.Join(err, s.idx.Close())
+}
+
+// stopWorkers ends the committer when it has done what is queued, then the checkpointer.
+func (s *Store) stopWorkers() {
+	close(s.queue)
+	s.committing.Wait()
+	close(s.frozen)
+	s.checkpointing.Wait()
+}
+
+func (s *Store) finalCheckpoint(ctx context.Context) error {
+	if s.idx.OverlayEntries() == 0 {
+		return nil
+	}
+	if !s.freeze(s.committer.csn) { // one that could not be written
+		return errors.New("cas: the last checkpoint was not written; the next start replays the log")
+	}
+	return s.idx.WriteFrozen(ctx)
+}
+
+// WriteState is nil when writes are accepted, else the reason why not: ErrReadOnly, ErrNoSpace or ErrClosed.
+func (s *Store) WriteState() error {
+	if err := s.failure(); err != nil {
+		return fmt.Errorf("%w until a restart: %w", ErrReadOnly, err)
+	}
+	return logError("write", s.log.WriteState())
+}
+
+// Ready is nil when reads are served.
+func (s *Store) Ready() error {
+	if s.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return s.DeadErr()
+}
+
+// Dirs tells how the data directories are.
+func (s *Store) Dirs() []erasure.DirInfo { return s.log.Dirs() }

@@ -1,0 +1,152 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/casd/casd/index"
+)
+
+func getBucket(r index.Reader, name string) (bucketRow, error) {
+	row, _, ok, err := getRow[bucketRow](r, index.Buckets, []byte(name))
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %s", ErrNoSuchBucket, name)
+	}
+	return row, err
+}
+
+// view runs fn on the published state.
+func (s *Store) view(fn func(v *index.View) error) error {
+	v, err := s.idx.View()
+	if err != nil {
+		return s.indexError(err)
+	}
+	defer v.Close()
+	return s.indexError(fn(v))
+}
+
+// indexError notices a damaged index: nothing can be found reliably any more, so the process must end and a start
+// build the index anew.
+func (s *Store) indexError(err error) error {
+	if errors.Is(err, index.ErrCorrupt) {
+		s.fail(err)
+		s.die(err)
+	}
+	return err
+}
+
+// CreateBucket makes a bucket. ErrBucketExists comes with the bucket that exists.
+func (s *Store) CreateBucket(ctx context.Context, b Bucket) (Bucket, error) {
+	row := bucketRow{Created: s.opts.Clock().UnixNano(), Owner: b.Owner, Region: b.Region, Domain: defaultDomain}
+	var found bucketRow
+	err := s.update(ctx, nil, func(r index.Reader) (*tx, error) {
+		var ok bool
+		var err error
+		if found, _, ok, err = getRow[bucketRow](r, index.Buckets, []byte(b.Name)); err != nil {
+			return nil, err
+		}
+		if ok {
+			return nil, fmt.Errorf("%w: %s", ErrBucketExists, b.Name)
+		}
+		t := &tx{}
+		t.put(index.Buckets, []byte(b.Name), row)
+		t.put(index.Usage, []byte(b.Name), usageRow{})
+		return t, nil
+	})
+	if errors.Is(err, ErrBucketExists) {
+		return found.bucket(b.Name), err
+	}
+	return row.bucket(b.Name), err
+}
+
+// DeleteBucket removes an empty bucket; multipart uploads in progress are aborted. Errors: ErrNoSuchBucket, ErrBucketNotEmpty.
+func (s *Store) DeleteBucket(ctx context.Context, name string) error {
+	errUploads := errors.New("uploads in progress")
+	lo, hi := index.BucketRange(name)
+	for {
+		err := s.update(ctx, nil, func(r index.Reader) (*tx, error) {
+			if _, err := getBucket(r, name); err != nil {
+				return nil, err
+			}
+			if _, ok, err := r.First(index.Objects, lo, hi); err != nil {
+				return nil, err
+			} else if ok {
+				return nil, fmt.Errorf("%w: %s", ErrBucketNotEmpty, name)
+			}
+			if _, ok, err := r.First(index.Uploads, lo, hi); err != nil {
+				return nil, err
+			} else if ok {
+				return nil, errUploads
+			}
+			t := &tx{}
+			t.remove(index.Buckets, []byte(name))
+			t.remove(index.Usage, []byte(name))
+			return t, nil
+		})
+		if !errors.Is(err, errUploads) {
+			return err
+		}
+		if err := s.abortFirstUpload(ctx, name); err != nil && !errors.Is(err, ErrNoSuchUpload) {
+			return err
+		}
+	}
+}
+
+// abortFirstUpload makes DeleteBucket progress.
+func (s *Store) abortFirstUpload(ctx context.Context, name string) error {
+	var key, id string
+	err := s.view(func(v *index.View) error {
+		lo, hi := index.BucketRange(name)
+		e, ok, err := v.First(index.Uploads, lo, hi)
+		if err != nil || !ok {
+			return err
+		}
+		_, key, id, err = index.ParseUploadKey(e.Key)
+		return err
+	})
+	if err != nil || id == "" {
+		return err
+	}
+	return s.AbortUpload(ctx, name, key, id)
+}
+
+// Bucket finds a bucket: ErrNoSuchBucket.
+func (s *Store) Bucket(_ context.Context, name string) (b Bucket, err error) {
+	err = s.view(func(v *index.View) error {
+		row, err := getBucket(v, name)
+		b = row.bucket(name)
+		return err
+	})
+	return b, err
+}
+
+// ListBuckets lists buckets by name: those with prefix that are greater than after, at most max. more tells whether
+// there are others.
+func (s *Store) ListBuckets(_ context.Context, prefix, after string, max int) (bs []Bucket, more bool, err error) {
+	err = s.view(func(v *index.View) error {
+		lo := []byte(prefix)
+		if after >= prefix {
+			lo = append([]byte(after), 0)
+		}
+		it := v.Iter(index.Buckets, lo, nil)
+		defer it.Close()
+		for it.Next() {
+			name := string(it.Entry().Key)
+			if len(name) < len(prefix) || name[:len(prefix)] != prefix {
+				return nil
+			}
+			if len(bs) == max {
+				more = true
+				return nil
+			}
+			var row bucketRow
+			if err := decodeRow(index.Buckets, it.Entry().Key, it.Entry().Value, &row); err != nil {
+				return err
+			}
+			bs = append(bs, row.bucket(name))
+		}
+		return it.Err()
+	})
+	return bs, more, err
+}

@@ -1,0 +1,116 @@
+package cas
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/index"
+)
+
+// A log position lies in the index as: seq 8, segment 8, stripe 4 bytes, little endian, digest 16.
+const positionBytes = 36
+
+func encodePosition(p erasure.Position) []byte {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, positionBytes), p.Seq)
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.Segment))
+	b = binary.LittleEndian.AppendUint32(b, p.Stripe)
+	return append(b, p.Digest[:]...)
+}
+
+// decodePosition takes nothing for the beginning of the log.
+func decodePosition(b []byte) (p erasure.Position, err error) {
+	if len(b) == 0 {
+		return p, nil
+	}
+	if len(b) != positionBytes {
+		return p, fmt.Errorf("cas: log position of %d bytes: %w", len(b), index.ErrCorrupt)
+	}
+	p.Seq = binary.LittleEndian.Uint64(b)
+	p.Segment = erasure.SegmentID(binary.LittleEndian.Uint64(b[8:]))
+	p.Stripe = binary.LittleEndian.Uint32(b[16:])
+	copy(p.Digest[:], b[20:])
+	return p, nil
+}
+
+// freeze sets the overlay aside for the next checkpoint. It runs in the committer between batches, so that mutation csn
+// and all before it are published. The log position is taken first: what the log reports as durable later is in the overlay
+// too, or is replayed once more, which changes nothing.
+func (s *Store) freeze(csn uint64) bool {
+	pos := s.log.Position()
+	return s.idx.Freeze(index.Position{CSN: csn, Log: encodePosition(pos)})
+}
+
+func (s *Store) checkpointIfDue(csn uint64, tick bool) {
+	n := s.idx.OverlayEntries()
+	if n == 0 || !tick && n < s.opts.CheckpointEntries && s.idx.OverlayBytes() < s.opts.OverlayBytesMax/4 {
+		return
+	}
+	if s.freeze(csn) {
+		select {
+		case s.frozen <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// waitForOverlay holds the committer back while the overlay is at its bound.
+func (s *Store) waitForOverlay(csn uint64) error {
+	deadline := time.NewTimer(busyTimeout)
+	defer deadline.Stop()
+	for s.idx.OverlayBytes() >= s.opts.OverlayBytesMax {
+		s.checkpointIfDue(csn, true)
+		select {
+		case <-s.checkpointed:
+		case <-deadline.C:
+			return fmt.Errorf("%w: the index is behind", ErrBusy)
+		case <-s.ctx.Done():
+			return ErrClosed
+		}
+	}
+	return nil
+}
+
+// checkpointer writes frozen overlays into the index file. It ends when s.frozen is closed.
+func (s *Store) checkpointer() {
+	for range s.frozen {
+		err := s.idx.WriteFrozen(s.ctx)
+		if err != nil && s.ctx.Err() == nil {
+			// The index is derived, but without it nothing can be found: stop, and let a restart rebuild it.
+			s.opts.Logger.Error("checkpoint failed", slog.Any("error", err))
+			s.fail(fmt.Errorf("checkpoint: %w", err))
+			s.die(fmt.Errorf("index: %w", err))
+		}
+		select {
+		case s.checkpointed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// die ends the store's service: see Dead.
+func (s *Store) die(err error) {
+	s.deadOnce.Do(func() {
+		s.deadErr = err
+		close(s.dead)
+	})
+}
+
+// Dead is closed when the store cannot serve any more, as when the disk of the index died; DeadErr then says why. The
+// process should end and be started again: nothing acknowledged is lost, and what is derived is built anew.
+func (s *Store) Dead() <-chan struct{} { return s.dead }
+
+// DeadErr returns why Dead was closed.
+func (s *Store) DeadErr() error {
+	select {
+	case <-s.dead:
+		return s.deadErr
+	default:
+		return nil
+	}
+}
+
+var errGap = errors.New("cas: mutations are missing from the log")

@@ -1,0 +1,282 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/index"
+)
+
+// An Object is an open version of an object. Its bytes can be read until Close, whatever happens to the key.
+type Object struct {
+	Info ObjectInfo
+	s    *Store
+	row  versionRow
+}
+
+// Get opens an object for reading. Errors: as Stat.
+func (s *Store) Get(_ context.Context, r GetRequest) (*Object, error) {
+	o := &Object{s: s}
+	err := s.view(func(v *index.View) (err error) {
+		o.row, err = getVersion(v, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.Info = o.row.info(r.Bucket, r.Key)
+	return o, nil
+}
+
+// Close lets go of the object.
+func (o *Object) Close() {}
+
+// Part finds part number of the object and its offset. An object that was put at once is its own part 1.
+func (o *Object) Part(_ context.Context, number int) (p Part, off int64, ok bool, err error) {
+	if o.row.PartCount == 0 {
+		return Part{Number: 1, Size: o.row.Content.Size, ETag: o.Info.ETag, Checksum: o.Info.Checksum, Modified: o.Info.Modified}, 0, number == 1, nil
+	}
+	parts, err := o.s.partEntries(&o.row)
+	if err != nil {
+		return p, 0, false, err
+	}
+	// Parts of a finished object are numbered anew, as AWS does.
+	for i, e := range parts {
+		if i+1 == number {
+			p = Part{Number: number, Size: e.Size, ETag: e.ETag, Modified: o.Info.Modified}
+			if e.Checksum != "" {
+				p.Checksum = Checksum{Algorithm: o.Info.Checksum.Algorithm, Type: o.Info.Checksum.Type, Value: e.Checksum}
+			}
+			return p, off, true, nil
+		}
+		off += e.Size
+	}
+	return p, 0, false, nil
+}
+
+// NewReader reads n bytes from offset off as a stream.
+func (o *Object) NewReader(ctx context.Context, off, n int64) io.ReadCloser {
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	go func() {
+		_, err := o.WriteRange(ctx, w, off, n)
+		w.CloseWithError(err)
+	}()
+	return &pipedRange{PipeReader: r, cancel: cancel}
+}
+
+type pipedRange struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (p *pipedRange) Close() error {
+	p.cancel()
+	return p.PipeReader.Close()
+}
+
+// WriteRange writes n bytes from offset off to w and returns how many it wrote. Nothing is written that was not verified
+// by its chunk ID: when a chunk cannot be had, WriteRange ends in ErrCorrupt after the bytes before it.
+func (o *Object) WriteRange(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
+	c := &o.row.Content
+	if off < 0 || n < 0 || off+n > c.Size {
+		return 0, fmt.Errorf("cas: range %d+%d of %d bytes", off, n, c.Size)
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	if c.Root == nil {
+		m, err := w.Write(c.Inline[off : off+n])
+		return int64(m), err
+	}
+	cached := c.Size <= cachedBytesMax
+	m, err := newManifestReader(c.Root, off, func(r ref) ([]byte, error) { return o.s.readChunk(ctx, r, true) })
+	if err != nil {
+		return 0, o.damage(err)
+	}
+	var written int64
+	if n <= smallBytesMax {
+		written, err = o.writeSerial(ctx, w, m, n, cached)
+	} else {
+		written, err = o.writeAhead(ctx, w, m, n, cached)
+	}
+	return written, o.damage(err)
+}
+
+// damage notes what a read met.
+func (o *Object) damage(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, errBadNode) {
+		err = fmt.Errorf("manifest ends early: %w: %w", ErrCorrupt, err)
+	}
+	if errors.Is(err, ErrCorrupt) {
+		o.s.opts.Logger.Error("object is damaged", slog.String("bucket", o.Info.Bucket), slog.String("key", o.Info.Key),
+			slog.String("version", o.Info.VersionID), slog.Any("error", err))
+	}
+	return err
+}
+
+// leaf returns the bytes of a leaf from skip on, at most n.
+func (s *Store) leaf(ctx context.Context, r ref, skip, n int64, cached bool) ([]byte, error) {
+	if r.kind == refZero {
+		return zeros[:min(r.size-skip, n, int64(len(zeros)))], nil
+	}
+	b, err := s.readChunk(ctx, r, cached)
+	if err != nil {
+		return nil, err
+	}
+	return b[skip:min(int64(len(b)), skip+n)], nil
+}
+
+// zeros is what zero runs are written from.
+var zeros = make([]byte, 256<<10)
+
+// writeSerial is for what lies in one or two chunks.
+func (o *Object) writeSerial(ctx context.Context, w io.Writer, m *manifestReader, n int64, cached bool) (written int64, err error) {
+	for written < n {
+		r, skip, err := m.next()
+		if err != nil {
+			return written, err
+		}
+		for size := r.size; skip < size && written < n; {
+			b, err := o.s.leaf(ctx, r, skip, n-written, cached)
+			if err != nil {
+				return written, err
+			}
+			k, err := w.Write(b)
+			written += int64(k)
+			skip += int64(k)
+			if err != nil {
+				return written, err
+			}
+		}
+	}
+	return written, nil
+}
+
+// A fetch is a leaf that is being read ahead.
+type fetch struct {
+	r    ref
+	skip int64
+	n    int64
+	b    []byte
+	err  error
+	done chan struct{}
+}
+
+// writeAhead reads chunks ahead of the writer, several at once, at most downloadChunks.
+func (o *Object) writeAhead(ctx context.Context, w io.Writer, m *manifestReader, n int64, cached bool) (written int64, err error) {
+	if err := o.s.memory.Acquire(ctx, downloadMemory); err != nil {
+		return 0, err
+	}
+	defer o.s.memory.Release(downloadMemory)
+	ctx, cancel := context.WithCancel(ctx)
+	queue := make(chan *fetch, downloadChunks-2) // one more is at each end
+	ended := make(chan error, 1)
+	go func() {
+		defer close(queue)
+		for left := n; left > 0; {
+			r, skip, err := m.next()
+			if err != nil {
+				ended <- err
+				return
+			}
+			f := &fetch{r: r, skip: skip, n: min(left, r.size-skip), done: make(chan struct{})}
+			left -= f.n
+			go func() {
+				defer close(f.done)
+				if f.r.kind != refZero {
+					f.b, f.err = o.s.leaf(ctx, f.r, f.skip, f.n, cached)
+				}
+			}()
+			select {
+			case queue <- f:
+			case <-ctx.Done():
+				<-f.done
+				ended <- context.Cause(ctx)
+				return
+			}
+		}
+		ended <- nil
+	}()
+	defer func() {
+		cancel()
+		for f := range queue { // nobody may still hold memory that is given back above
+			<-f.done
+		}
+	}()
+	for f := range queue {
+		<-f.done
+		if f.err != nil {
+			return written, f.err
+		}
+		for at := int64(0); at < f.n; {
+			b := f.b
+			if f.r.kind == refZero {
+				b = zeros[:min(f.n-at, int64(len(zeros)))]
+			}
+			k, err := w.Write(b)
+			written += int64(k)
+			at += int64(k)
+			if err != nil {
+				return written, err
+			}
+		}
+	}
+	return written, <-ended
+}
+
+// readChunk returns the plain bytes of a chunk, verified. Nobody may change them.
+func (s *Store) readChunk(ctx context.Context, r ref, cached bool) ([]byte, error) {
+	if b, ok := s.cache.get(r.id); ok {
+		return b, nil
+	}
+	b, err := s.loadChunk(ctx, r)
+	if err != nil {
+		if errors.Is(err, ErrCorrupt) {
+			s.metrics.damagedChunks.Inc()
+			s.damaged.add(r.id)
+		}
+		return nil, fmt.Errorf("chunk %x: %w", r.id[:8], err)
+	}
+	if cached {
+		s.cache.put(r.id, b)
+	}
+	return b, nil
+}
+
+func (s *Store) loadChunk(ctx context.Context, r ref) ([]byte, error) {
+	for try := 0; ; try++ {
+		c, ok, err := s.idx.LookupChunk(r.id)
+		if err != nil {
+			return nil, s.indexError(err)
+		}
+		if !ok {
+			return nil, fmt.Errorf("is not in the chunk map: %w", ErrCorrupt)
+		}
+		stored, err := s.log.Read(ctx, erasure.Location(c.Location), nil)
+		if errors.Is(err, erasure.ErrNotFound) && try == 0 {
+			continue // its segment was dropped after it had been copied elsewhere
+		}
+		if errors.Is(err, erasure.ErrNotFound) {
+			return nil, fmt.Errorf("its segment is gone: %w: %w", ErrCorrupt, err)
+		}
+		if err != nil {
+			return nil, logError("read", err)
+		}
+		plain, err := s.codec.decode(encoding(c.Encoding), stored, c.Size, nil)
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(plain)) != r.size && r.kind == refChunk {
+			return nil, fmt.Errorf("has %d bytes where %d belong: %w", len(plain), r.size, ErrCorrupt)
+		}
+		if s.domain.hash.id(plain) != r.id {
+			return nil, fmt.Errorf("its bytes do not hash to its ID: %w", ErrCorrupt)
+		}
+		return plain, nil
+	}
+}

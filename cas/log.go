@@ -1,0 +1,49 @@
+package cas
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/index"
+)
+
+// A recordLog is what the store needs of its log. *erasure.Log is the one for local directories; its value types carry
+// nothing that ties them to files. Another implementation passes the same conformance suite.
+type recordLog interface {
+	StoreID() [16]byte
+	Params() json.RawMessage
+	// Created tells whether this opening made the store.
+	Created() bool
+
+	// SetVerdicts tells the log which segments ended where. A contradiction is an error.
+	SetVerdicts([]erasure.Verdict) error
+	// CheckPosition returns erasure.ErrAhead when the log does not hold p.
+	CheckPosition(p erasure.Position) error
+	// Replay yields every record after a stripe sequence in order. Bodies are read of the kinds that are asked for.
+	Replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(erasure.Replayed) error) error
+	// Recover decides where unsealed segments end, heals what it accepted and makes the log writable.
+	Recover(ctx context.Context) ([]erasure.Verdict, error)
+
+	// Append takes a record. It is durable only after a Commit or Sync that covers its handle. It may block until there is room.
+	Append(ctx context.Context, r erasure.Record, c erasure.Class) (*erasure.Handle, error)
+	// Commit makes everything appended as metadata, muts, and deps durable as one. erasure.ErrRetry asks for the same again,
+	// with the verdicts that TakeVerdicts gives.
+	Commit(ctx context.Context, muts []erasure.Record, deps []*erasure.Handle) error
+	TakeVerdicts() []erasure.Verdict
+	// Read appends the body of a record to dst. Errors: erasure.ErrNotFound, erasure.ErrCorrupt; any other is "unknown".
+	Read(ctx context.Context, l erasure.Location, dst []byte) ([]byte, error)
+
+	Position() erasure.Position
+	WriteState() error
+	Dirs() []erasure.DirInfo
+	Segments() []erasure.SegmentInfo
+	Stats() erasure.Stats
+	Close(ctx context.Context) error
+}
+
+// A chunkMap finds chunks.
+type chunkMap interface {
+	LookupChunk(index.ID) (index.Chunk, bool, error)
+	PutChunks([]index.Chunk) error
+}

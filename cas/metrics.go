@@ -1,0 +1,65 @@
+package cas
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the store's own; the log and the index have theirs.
+type metrics struct {
+	reg                     prometheus.Registerer
+	dedupHits, dedupMisses  prometheus.Counter
+	dedupHitBytes           prometheus.Counter
+	storedPlain, storedZstd prometheus.Counter
+	chunkBytes              prometheus.Histogram
+	batch                   prometheus.Histogram
+	conflicts               prometheus.Counter
+	cacheHits, cacheMisses  prometheus.Counter
+	damagedChunks           prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		reg:           reg,
+		dedupHits:     counter("casd_dedup_hits_total", "Chunks of uploads that were stored already."),
+		dedupMisses:   counter("casd_dedup_misses_total", "Chunks of uploads that were new."),
+		dedupHitBytes: counter("casd_dedup_hit_bytes_total", "Plain bytes of the chunks that were stored already."),
+		storedPlain:   counter("casd_chunk_plain_bytes_total", "Plain bytes of new chunks."),
+		storedZstd:    counter("casd_chunk_stored_bytes_total", "Bytes of new chunks as they were stored, after compression."),
+		conflicts:     counter("casd_commit_conflicts_total", "Transactions prepared again in the committer since what they had read changed."),
+		cacheHits:     counter("casd_cache_hits_total", "Chunks served from the chunk cache."),
+		cacheMisses:   counter("casd_cache_misses_total", "Chunks that were not in the chunk cache."),
+		damagedChunks: counter("casd_damaged_chunks_total", "Chunks that could not be rebuilt when they were read."),
+		chunkBytes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "casd_chunk_bytes", Help: "Plain size of new chunks.",
+			Buckets: prometheus.ExponentialBuckets(512, 2, 12)}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "casd_commit_batch_mutations", Help: "Mutations made durable by one group commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits,
+			m.cacheMisses, m.damagedChunks, m.chunkBytes, m.batch)
+	}
+	return m
+}
+
+// watch registers what is read off the open store.
+func (m *metrics) watch(s *Store) {
+	if m.reg == nil {
+		return
+	}
+	gauge := func(name, help string, f func() float64) {
+		m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	gauge("casd_chunks", "Distinct chunks.", func() float64 { return float64(s.idx.Totals().Chunks) })
+	gauge("casd_unique_bytes", "Plain bytes of all distinct chunks.", func() float64 { return float64(s.idx.Totals().Bytes) })
+	gauge("casd_commit_queue", "Transactions that wait for the committer.", func() float64 { return float64(len(s.queue)) })
+	gauge("casd_cache_bytes", "Bytes in the chunk cache.", func() float64 { return float64(s.cache.bytes()) })
+	gauge("casd_writable", "1 when writes are accepted.", func() float64 {
+		if s.WriteState() != nil {
+			return 0
+		}
+		return 1
+	})
+}

@@ -1,0 +1,246 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/index"
+)
+
+// Replay writes what it has applied into the overlay, and that into the index file whenever it holds this many entries.
+const (
+	replayChunksMax = 4096 // chunks put into the overlay at once
+	replayOpsMax    = 4096 // mutations published at once
+	replayEntries   = 1 << 18
+)
+
+// recover brings the index up to the log and makes the log writable. It returns the CSN and time of the last mutation.
+func (s *Store) recover(ctx context.Context) (csn uint64, last int64, err error) {
+	began := time.Now()
+	from, err := decodePosition(s.idx.Position().Log)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := s.log.CheckPosition(from); err != nil {
+		return 0, 0, fmt.Errorf("the index %s covers more than the log holds: were all data directories given? "+
+			"If the log is right, remove the index file and start again, and it is built anew: %w", s.indexPath, err)
+	}
+	if err := s.knownVerdicts(ctx, from.Seq); err != nil {
+		return 0, 0, err
+	}
+	r := &replay{s: s, csn: s.idx.Position().CSN}
+	if err := s.log.Replay(ctx, from.Seq, isMutation, r.add); err != nil {
+		return 0, 0, fmt.Errorf("replay: %w", err)
+	}
+	if err := r.flush(); err != nil {
+		return 0, 0, err
+	}
+	if r.mutations > 0 || r.chunks > 0 {
+		s.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "log replayed", slog.Uint64("after_csn", s.idx.Position().CSN), slog.Uint64("csn", r.csn),
+			slog.Int("mutations", r.mutations), slog.Int("chunks", r.chunks), slog.Duration("took", time.Since(began)))
+	}
+	ended, err := s.log.Recover(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("recover: %w", err)
+	}
+	csn, last = r.csn, r.last
+	if len(ended) > 0 && errors.Is(s.log.WriteState(), erasure.ErrReadOnly) {
+		// Nothing can be written behind these segments before a start with more directories decides about them.
+		s.opts.Logger.Warn("too few data directories to write: reads only", slog.Int("undecided_segments", len(ended)))
+	} else if len(ended) > 0 {
+		if csn, err = s.commitVerdicts(ctx, ended, csn, max(last, s.opts.Clock().UnixNano())); err != nil {
+			return 0, 0, fmt.Errorf("write verdicts: %w", err)
+		}
+	}
+	return csn, last, nil
+}
+
+func isMutation(kind uint8) bool { return kind == kindMutation }
+
+// knownVerdicts tells the log every verdict that was ever written: those in the index and those in the log behind it. A
+// segment's verdict lies in a later segment, so all must be known before records count.
+func (s *Store) knownVerdicts(ctx context.Context, from uint64) error {
+	var vs []erasure.Verdict
+	v, err := s.idx.View()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	it := v.Iter(index.Verdicts, nil, nil)
+	defer it.Close()
+	for it.Next() {
+		verdict, err := decodeVerdict(it.Entry().Key, it.Entry().Value)
+		if err != nil {
+			return err
+		}
+		vs = append(vs, verdict)
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if err := s.log.SetVerdicts(vs); err != nil {
+		return err
+	}
+	vs = nil
+	err = s.log.Replay(ctx, from, isMutation, func(r erasure.Replayed) error {
+		if r.Kind != kindMutation {
+			return nil
+		}
+		m, err := decodeMutation(r.Label, r.Body)
+		if err != nil {
+			return err
+		}
+		for _, op := range m.Ops {
+			if op.Table == index.Verdicts && !op.Delete {
+				verdict, err := decodeVerdict(op.Key, op.Value)
+				if err != nil {
+					return err
+				}
+				vs = append(vs, verdict)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look for verdicts: %w", err)
+	}
+	return s.log.SetVerdicts(vs)
+}
+
+func decodeVerdict(key, value []byte) (v erasure.Verdict, err error) {
+	var row verdictRow
+	if err := decodeRow(index.Verdicts, key, value, &row); err != nil {
+		return v, err
+	}
+	n, err := parseSegmentKey(key)
+	if err != nil || len(row.Digest) != len(v.Digest) {
+		return v, fmt.Errorf("cas: verdict %x: %w", key, ErrCorrupt)
+	}
+	v.Segment, v.Stripes = erasure.SegmentID(n), row.Stripes
+	copy(v.Digest[:], row.Digest)
+	return v, nil
+}
+
+// A replay applies records in log order. Chunks may come again, the newest wins; a mutation is applied once, whatever
+// segments it is in.
+type replay struct {
+	s         *Store
+	csn       uint64
+	last      int64
+	stage     *index.Stage
+	staged    int
+	batch     []index.Chunk
+	mutations int
+	chunks    int
+	told      time.Time
+}
+
+func (r *replay) add(rec erasure.Replayed) error {
+	switch rec.Kind {
+	case kindChunk, kindList:
+		c, err := chunkRow(rec.Placed)
+		if err != nil {
+			return err
+		}
+		r.batch = append(r.batch, c)
+		r.chunks++
+		if len(r.batch) >= replayChunksMax {
+			return r.flush()
+		}
+	case kindMutation:
+		m, err := decodeMutation(rec.Label, rec.Body)
+		if err != nil {
+			return err
+		}
+		r.last = max(r.last, m.Time)
+		if m.CSN <= r.csn {
+			return nil
+		}
+		if m.CSN != r.csn+1 {
+			return fmt.Errorf("%w: %d follows %d; are data directories missing?", errGap, m.CSN, r.csn)
+		}
+		if r.stage == nil {
+			if r.stage, err = r.s.idx.Stage(); err != nil {
+				return err
+			}
+		}
+		if err := r.stage.Apply(m.CSN, m.Ops); err != nil {
+			return err
+		}
+		r.csn = m.CSN
+		r.mutations++
+		if r.staged++; r.staged >= replayOpsMax {
+			return r.flush()
+		}
+	default:
+		return fmt.Errorf("cas: record of kind %d is of a later version", rec.Kind)
+	}
+	return nil
+}
+
+// flush publishes what was gathered and keeps the overlay within bounds.
+func (r *replay) flush() error {
+	if r.stage != nil {
+		r.stage.Publish()
+		r.stage, r.staged = nil, 0
+	}
+	if len(r.batch) > 0 {
+		if err := r.s.idx.PutChunks(r.batch); err != nil {
+			return err
+		}
+		r.batch = r.batch[:0]
+	}
+	if r.s.idx.OverlayEntries() < replayEntries {
+		return nil
+	}
+	if time.Since(r.told) > 5*time.Second {
+		r.told = time.Now()
+		r.s.opts.Logger.Info("replaying the log", slog.Uint64("csn", r.csn), slog.Int("mutations", r.mutations), slog.Int("chunks", r.chunks))
+	}
+	// The log position stays where the replay began: one that is cut short begins there again, and skips the mutations
+	// that it has.
+	r.s.idx.Freeze(index.Position{CSN: r.csn, Log: r.s.idx.Position().Log})
+	return r.s.idx.WriteFrozen(r.s.ctx)
+}
+
+// chunkRow is the chunk map's row for a durable record.
+func chunkRow(p erasure.Placed) (index.Chunk, error) {
+	l, err := decodeChunkLabel(p.Label)
+	return index.Chunk{ID: l.id, Location: p.Location, Size: l.size, Encoding: uint8(l.enc)}, err
+}
+
+// commitVerdicts writes the verdicts on the segments of the last run, before anything is served.
+func (s *Store) commitVerdicts(ctx context.Context, vs []erasure.Verdict, csn uint64, now int64) (uint64, error) {
+	c := &committer{s: s, csn: csn, last: now}
+	if err := c.open(); err != nil {
+		return csn, err
+	}
+	if _, err := c.apply(verdictTx(vs)); err != nil {
+		return csn, err
+	}
+	err := c.commit(nil)
+	c.finish(err)
+	return c.csn, err
+}
+
+// openIndex opens the index, or begins a new one when it is missing or damaged: everything in it comes from the log.
+func (s *Store) openIndex() error {
+	o := index.Options{Path: s.indexPath, Logger: s.opts.Logger, Metrics: s.opts.Metrics}
+	var err error
+	if s.idx, err = index.Open(o); err == nil || !isCorruptIndex(err) {
+		return err
+	}
+	aside := s.indexPath + ".damaged"
+	s.opts.Logger.Error("the index is damaged; it is set aside and built anew from the log", slog.String("file", s.indexPath),
+		slog.String("aside", aside), slog.Any("error", err))
+	if err := os.Rename(s.indexPath, aside); err != nil {
+		return err
+	}
+	s.idx, err = index.Open(o)
+	return err
+}
