@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/casd/casd/httpapi/auth"
 )
 
 // Credentials that every server of this package is started with.
@@ -213,6 +217,34 @@ func (s *Server) Kill() {
 		_ = s.cmd.Process.Kill() // an error means that it has just ended
 		<-s.done
 	}
+}
+
+// Do sends a signed request for /path. The payload is not signed, which costs the client no hashing. size is that of body,
+// which may be nil.
+func (s *Server) Do(ctx context.Context, method, path string, body io.Reader, size int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.URL()+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = size
+	auth.Sign(req, auth.Credentials{AccessKey: User, SecretKey: Password}, Region, auth.UnsignedPayload, time.Now())
+	return s.Client.Do(req)
+}
+
+// WantOK turns a status other than 200 into an error that holds the beginning of the body.
+func WantOK(resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	return errors.Join(fmt.Errorf("%s: %s", resp.Status, b), err)
+}
+
+// Random is an endless stream of incompressible bytes that depends on seed alone.
+func Random(seed uint64) io.Reader {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	return rand.NewChaCha8(key)
 }
 
 // Signal sends sig to the process.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/casd/casd/cmd/casd/casdtest"
 )
 
 // The corpora are made once a run. They lie where CASD_CORPUS_DIR says, which keeps them, or in a temporary directory.
@@ -179,15 +181,6 @@ func randomFile(path string, seed uint64, n int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	_, err = io.CopyN(f, randomBytes(seed), n)
+	_, err = io.CopyN(f, casdtest.Random(seed), n)
 	return err
-}
-
-// randomBytes is an endless stream that depends on seed alone.
-func randomBytes(seed uint64) io.Reader {
-	var key [32]byte
-	for i := range 8 {
-		key[i] = byte(seed >> (8 * i))
-	}
-	return rand.NewChaCha8(key)
 }

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/casd/casd/cmd/casd/casdtest"
-	"github.com/casd/casd/httpapi/auth"
 )
 
 const (
@@ -60,44 +59,25 @@ func TestMemory(t *testing.T) {
 			t.Errorf("peak memory during %s: %d MiB, bound %d MiB", what, peak>>20, int64(memoryBound)>>20)
 		}
 	}
-	url := func(i int) string { return fmt.Sprintf("%s/memory/%d", s.URL(), i) }
+	path := func(i int) string { return fmt.Sprintf("/memory/%d", i) }
 	parallel("uploads", func(i int) error {
-		resp, err := signed(s, http.MethodPut, url(i), io.LimitReader(randomBytes(uint64(i)), size), size)
+		resp, err := s.Do(t.Context(), http.MethodPut, path(i), io.LimitReader(casdtest.Random(uint64(i)), size), size)
 		if err != nil {
 			return err
 		}
-		return errors.Join(wantOK(resp), resp.Body.Close())
+		return errors.Join(casdtest.WantOK(resp), resp.Body.Close())
 	})
 	parallel("downloads", func(i int) error {
-		resp, err := signed(s, http.MethodGet, url(i), nil, 0)
+		resp, err := s.Do(t.Context(), http.MethodGet, path(i), nil, 0)
 		if err != nil {
 			return err
 		}
 		defer resp.Body.Close()
-		if err := wantOK(resp); err != nil {
+		if err := casdtest.WantOK(resp); err != nil {
 			return err
 		}
-		return sameStream(resp.Body, io.LimitReader(randomBytes(uint64(i)), size))
+		return sameStream(resp.Body, io.LimitReader(casdtest.Random(uint64(i)), size))
 	})
-}
-
-// signed sends a request whose payload is not signed, which costs the client no hashing.
-func signed(s *casdtest.Server, method, url string, body io.Reader, size int64) (*http.Response, error) {
-	req, err := http.NewRequest(method, url, body)
-	if err != nil {
-		return nil, err
-	}
-	req.ContentLength = size
-	auth.Sign(req, auth.Credentials{AccessKey: casdtest.User, SecretKey: casdtest.Password}, casdtest.Region, auth.UnsignedPayload, time.Now())
-	return s.Client.Do(req)
-}
-
-func wantOK(resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	return errors.Join(fmt.Errorf("%s: %s", resp.Status, b), err)
 }
 
 // sameStream compares two streams to their ends.

@@ -58,7 +58,7 @@ func wantCode(t *testing.T, err error, code string) {
 
 func bytesOf(seed uint64, n int) []byte {
 	b := make([]byte, n)
-	_, _ = io.ReadFull(randomBytes(seed), b) // the stream is endless
+	_, _ = io.ReadFull(casdtest.Random(seed), b) // the stream is endless
 	return b
 }
 
@@ -299,7 +299,7 @@ func TestMinioGo(t *testing.T) {
 		}
 	}
 	body := bytesOf(77, 18<<20)
-	if _, err := c.PutObject(ctx, bucket, "unknown size", io.LimitReader(randomBytes(77), int64(len(body))), -1, minio.PutObjectOptions{PartSize: 6 << 20}); err != nil {
+	if _, err := c.PutObject(ctx, bucket, "unknown size", io.LimitReader(casdtest.Random(77), int64(len(body))), -1, minio.PutObjectOptions{PartSize: 6 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	check("unknown size", body)
