@@ -82,6 +82,9 @@ func openLocked(path string, timeout time.Duration) (*os.File, error) {
 }
 
 func (db *DB) open(o Options) error {
+	if err := db.prove(); err != nil {
+		return err
+	}
 	if err := db.openBolt(o); err != nil {
 		return err
 	}
@@ -91,6 +94,22 @@ func (db *DB) open(o Options) error {
 	db.totals = db.saved.totals
 	db.state.Store(&state{active: &overlay{csn: db.saved.position.CSN}, activeChunks: newChunkOverlay()})
 	return db.registerMetrics(o.Metrics)
+}
+
+// prove proves the file unless it is as we left it. bbolt reads all of a file that was not closed as well, to find its free
+// pages, but in a goroutine of its own, where a damaged page would end the process.
+func (db *DB) prove() error {
+	if takeCleanMark(db.file, db.path) {
+		return nil
+	}
+	began := time.Now()
+	if err := proveFile(db.file); err != nil {
+		return err
+	}
+	if took := time.Since(began); took > time.Second {
+		db.logger.Info("index was not closed cleanly, all of it was read and proven", slog.String("path", db.path), slog.Duration("took", took))
+	}
+	return nil
 }
 
 // openBolt opens the locked file with bbolt. bbolt panics on some damage.
@@ -160,8 +179,8 @@ func (db *DB) load() error {
 }
 
 func (db *DB) loadCheckpoint(tx *bolt.Tx, meta *bolt.Bucket) (err error) {
-	if format := meta.Get(formatKey); len(format) != 4 || binary.LittleEndian.Uint32(format) != formatVersion {
-		return &CorruptError{Reason: fmt.Sprintf("format version %x, this program reads version %d", format, formatVersion)}
+	if err := checkFormat(meta.Get(formatKey)); err != nil {
+		return err
 	}
 	if db.saved, err = decodeCheckpoint(meta.Get(checkpointKey)); err != nil {
 		return err
@@ -205,6 +224,11 @@ func (db *DB) Close() error {
 	if db.broken.Load() != nil {
 		db.abandon()
 		return fmt.Errorf("index: closing: %w", err)
+	}
+	if err == nil {
+		if err := writeCleanMark(db.file, db.path); err != nil {
+			db.logger.Warn("index has no clean mark, the next start will read all of it", slog.Any("error", err))
+		}
 	}
 	if err := errors.Join(err, db.bolt.Close()); err != nil {
 		return fmt.Errorf("index: closing: %w", err)

@@ -87,12 +87,14 @@ func (db *DB) verifyBatch(v *verification, t Table) (done bool, err error) {
 	if bucket == nil {
 		return false, &CorruptError{Table: t, Reason: "the table is missing"}
 	}
-	return v.readRows(bucket.Cursor(), t, verifyBatchRows)
+	return v.readRows(bucket, t, verifyBatchRows)
 }
 
-// readRows adds up to limit rows of t from the front on, and moves the front. Called under guard.
-func (v *verification) readRows(cursor *bolt.Cursor, t Table, limit int) (done bool, err error) {
+// readRows adds up to limit rows of t from the front on, and moves the front. Every row is looked up as well: a damaged key in a branch
+// page may lead a look-up astray, and not a walk. Called under guard.
+func (v *verification) readRows(bucket *bolt.Bucket, t Table, limit int) (done bool, err error) {
 	var scratch, last []byte
+	cursor := bucket.Cursor()
 	key, row := cursor.Seek(v.next)
 	for range limit {
 		if key == nil {
@@ -106,6 +108,9 @@ func (v *verification) readRows(cursor *bolt.Cursor, t Table, limit int) (done b
 		var hash uint128
 		if hash, scratch, err = proveRow(scratch, t, last, row); err != nil {
 			return false, err
+		}
+		if found := bucket.Get(last); len(found) != len(row) || len(row) > 0 && &found[0] != &row[0] {
+			return false, &CorruptError{Table: t, Key: last, Reason: "the row is not found by its key"}
 		}
 		v.sums[t].add(hash)
 		key, row = cursor.Next()

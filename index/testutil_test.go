@@ -1,0 +1,95 @@
+package index
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// tester is what helpers need of *testing.T and *rapid.T.
+type tester interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func mustOpen(t tester, path string) *DB {
+	t.Helper()
+	db, err := Open(Options{Path: path, NoSync: true})
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	return db
+}
+
+// openTemp opens a new index that is closed at the end of the test.
+func openTemp(t testing.TB) *DB {
+	t.Helper()
+	db := mustOpen(t, filepath.Join(t.TempDir(), "index"))
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return db
+}
+
+// commit publishes ops as mutation csn.
+func commit(t tester, db *DB, csn uint64, ops ...Op) {
+	t.Helper()
+	st, err := db.Stage()
+	if err != nil {
+		t.Fatalf("Stage: %v", err)
+	}
+	defer st.Discard()
+	if err := st.Apply(csn, ops); err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	st.Publish()
+}
+
+// putObject returns the op that writes a version of key.
+func putObject(bucket, key string, csn uint64, value string) Op {
+	return Op{Table: Objects, Key: ObjectKey(bucket, key, csn), Value: []byte(value)}
+}
+
+// rowsOf reads a range as text, one row a line.
+func rowsOf(t tester, it *Iter) string {
+	t.Helper()
+	defer it.Close()
+	var out []byte
+	for it.Next() {
+		e := it.Entry()
+		out = fmt.Appendf(out, "%q=%q@%d\n", e.Key, e.Value, e.Rev)
+	}
+	if err := it.Err(); err != nil {
+		t.Fatalf("Iter: %v", err)
+	}
+	return string(out)
+}
+
+// copyFile copies what a crash would leave of a file: its bytes, without the clean mark.
+func copyFile(t tester, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, b, 0o600)
+	}
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+func testChunk(n int) Chunk {
+	c := Chunk{Size: uint32(1000 + n), Encoding: uint8(n)}
+	h, _ := rowHash(nil, Meta, fmt.Appendf(nil, "chunk %d", n), 0, nil)
+	g, _ := rowHash(nil, Meta, fmt.Appendf(nil, "more of chunk %d", n), 0, nil)
+	for i := range 8 {
+		c.ID[i], c.ID[8+i], c.ID[16+i], c.ID[24+i] = byte(h.lo>>(8*i)), byte(h.hi>>(8*i)), byte(g.lo>>(8*i)), byte(g.hi>>(8*i))
+	}
+	copy(c.Location[:], fmt.Sprintf("location %d", n))
+	return c
+}
