@@ -170,7 +170,7 @@ func serve(ctx context.Context, o serveOptions, strays []string, stderr io.Write
 			admin = listeners[1]
 		}
 		log.Info("ready", slog.String("address", listeners[0].Addr().String()), slog.Duration("took", time.Since(began)))
-		return server.Serve(ctx, listeners[0], admin, tlsConf)
+		return serveWhileAlive(ctx, server, store, listeners[0], admin, tlsConf)
 	}()
 	log.Info("closing the store")
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -180,6 +180,21 @@ func serve(ctx context.Context, o serveOptions, strays []string, stderr io.Write
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// serveWhileAlive serves until ctx ends, which is no error, or the store dies, which is one: a service manager then starts
+// the process again, and the start rebuilds what is derived.
+func serveWhileAlive(ctx context.Context, server *httpapi.Server, store *cas.Store, listener, admin net.Listener, conf *tls.Config) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-store.Dead():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return errors.Join(server.Serve(ctx, listener, admin, conf), store.DeadErr())
 }
 
 // closeTimeout bounds the last sync and checkpoint. What it cuts short is replayed from the log at the next start.
