@@ -40,9 +40,12 @@ func startAnswering(listeners []net.Listener, conf *tls.Config) *startingServer 
 	return s
 }
 
-// release returns when no listener is read any more and the answers under way are out, for which it waits at most 2 s.
+// releaseTimeout is short, since a client that connected and asks nothing would delay the start.
+const releaseTimeout = 500 * time.Millisecond
+
+// release returns when no listener is read any more and the answers under way are out, for which it waits at most releaseTimeout.
 func (s *startingServer) release() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	for _, server := range s.servers {
 		if err := server.Shutdown(ctx); err != nil {
