@@ -1,9 +1,8 @@
 package erasure
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -117,19 +116,7 @@ type Options struct {
 	UnsyncedBytes        int64          // bound of bulk payload held in memory until it is synced; 0 means 64 MiB
 	IOTimeout            time.Duration  // a directory that hangs longer in one write or fsync is offline; 0 means 30 s
 	AllowNetworkFS       bool
+	Rand                 io.Reader             // where nonces and identities come from; nil means crypto/rand
 	Logger               *slog.Logger          // nil discards
 	Metrics              prometheus.Registerer // nil registers nothing
 }
-
-var (
-	ErrNotFound  = errors.New("erasure: no such record")                      // proven absent: its segment is not live
-	ErrCorrupt   = errors.New("erasure: fewer than k shards verify")          // matches every CorruptError
-	ErrReadOnly  = errors.New("erasure: too few directories to write safely") // the membership rule forbids writing
-	ErrNoSpace   = errors.New("erasure: no space left")
-	ErrRetry     = errors.New("erasure: segment failed; commit again with its verdict")
-	ErrClosed    = errors.New("erasure: log is closed")
-	ErrAhead     = errors.New("erasure: position is ahead of the log")
-	ErrEmptyDirs = errors.New("erasure: directories hold no store")
-)
-
-var _ = context.Background

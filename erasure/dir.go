@@ -1,0 +1,296 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A dirState is the state of a data directory, as DirInfo.State gives it.
+type dirState string
+
+const (
+	dirOnline  dirState = "online"
+	dirAbsent  dirState = "absent"  // not given, missing, or empty when it should not be
+	dirOffline dirState = "offline" // failed a write, an fsync, too many reads, or hung; stays so until a restart
+	dirFull    dirState = "full"    // had no space when it was last asked; readable, takes no new segments
+)
+
+const (
+	readErrorsMax  = 8       // consecutive failed reads after which a directory is offline
+	fullFreeBytes  = 1 << 20 // free space below which a directory that was full stays so
+	segmentsFolder = "segments"
+)
+
+// Lanes of a directory: each runs its jobs one after the other, so that a lone metadata commit never waits behind the
+// fsync of bulk data.
+const (
+	laneMetadata = iota
+	laneData
+	laneControl // creating, preallocating, sealing
+	laneCount
+)
+
+// A dir is a member of the store, present or not.
+type dir struct {
+	index   int
+	id      string
+	path    string
+	fs      FS
+	log     *slog.Logger
+	timeout time.Duration
+	device  uint64
+	lock    io.Closer
+	lanes   [laneCount]*lane
+
+	readErrors atomic.Int32 // consecutive
+
+	mu     sync.Mutex // guards what follows
+	state  dirState
+	reason string
+}
+
+func (d *dir) start() {
+	for i := range d.lanes {
+		d.lanes[i] = newLane(d)
+	}
+}
+
+func (d *dir) segments() string { return filepath.Join(d.path, segmentsFolder) }
+
+// readable tells whether reads may be tried.
+func (d *dir) readable() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state == dirOnline || d.state == dirFull
+}
+
+func (d *dir) status() (dirState, string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state, d.reason
+}
+
+// setOffline takes the directory out of service until the log is opened again.
+func (d *dir) setOffline(cause error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == dirAbsent || d.state == dirOffline {
+		return
+	}
+	d.state, d.reason = dirOffline, cause.Error()
+	d.log.LogAttrs(context.Background(), slog.LevelError, "data directory is offline", slog.String("dir", d.path), slog.String("cause", d.reason))
+}
+
+func (d *dir) setFull() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == dirOnline {
+		d.state, d.reason = dirFull, "no space left"
+		d.log.LogAttrs(context.Background(), slog.LevelWarn, "data directory is full", slog.String("dir", d.path))
+	}
+}
+
+// refreshFull looks whether a full directory has at least need bytes again.
+func (d *dir) refreshFull(need int64) {
+	if st, _ := d.status(); st != dirFull {
+		return
+	}
+	if info, err := d.fs.Statfs(d.path); err != nil || info.Free < max(need, fullFreeBytes) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == dirFull {
+		d.state, d.reason = dirOnline, ""
+	}
+}
+
+// failed takes note of the failure of a write, an fsync or another change.
+func (d *dir) failed(err error) {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		d.setFull()
+	default:
+		d.setOffline(err)
+	}
+}
+
+// readFailed takes note of a failed read; isRange says that the file was there but shorter.
+func (d *dir) readFailed(err error) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrClosed) {
+		return // the file is damaged, not the directory
+	}
+	if d.readErrors.Add(1) >= readErrorsMax {
+		d.setOffline(fmt.Errorf("%d reads failed in a row: %w", readErrorsMax, err))
+	}
+}
+
+// guard runs fn in a goroutine of its own and waits for it as long as the directory may take. After a time-out the
+// directory is offline and fn may still be running: what it uses must not be used again.
+func (d *dir) guard(ctx context.Context, fn func() error) (err error, abandoned bool) {
+	if !d.readable() {
+		return errOffline, false
+	}
+	ch := make(chan error, 1)
+	go func() { ch <- fn() }()
+	t := time.NewTimer(d.timeout)
+	defer t.Stop()
+	select {
+	case err := <-ch:
+		return err, false
+	case <-ctx.Done():
+		return ctx.Err(), true
+	case <-t.C:
+		d.setOffline(errHung)
+		return errHung, true
+	}
+}
+
+// A job is one piece of work for a lane. Exactly one call of done follows.
+type job struct {
+	run  func() error
+	done func(err error, abandoned bool) // abandoned: run may still be using its buffers
+	once atomic.Bool
+}
+
+func (j *job) finish(err error, abandoned bool) {
+	if j.once.CompareAndSwap(false, true) {
+		j.done(err, abandoned)
+	}
+}
+
+// A lane runs jobs of one directory in order. Its queue is bounded by what its users may have in flight. When a job takes longer
+// than the time-out, the directory is offline, and that job and all behind it fail at once.
+type lane struct {
+	d       *dir
+	mu      sync.Mutex
+	wake    *sync.Cond
+	queue   []*job
+	running *job
+	dead    error // set once: hung or closed
+}
+
+func newLane(d *dir) *lane {
+	ln := &lane{d: d}
+	ln.wake = sync.NewCond(&ln.mu)
+	go ln.work()
+	return ln
+}
+
+// do queues run and calls done when it has ended, in a goroutine of the lane.
+func (ln *lane) do(run func() error, done func(err error, abandoned bool)) {
+	j := &job{run: run, done: done}
+	ln.mu.Lock()
+	if dead := ln.dead; dead != nil {
+		ln.mu.Unlock()
+		j.finish(dead, false)
+		return
+	}
+	ln.queue = append(ln.queue, j)
+	ln.wake.Signal()
+	ln.mu.Unlock()
+}
+
+func (ln *lane) work() {
+	for {
+		ln.mu.Lock()
+		for len(ln.queue) == 0 && ln.dead == nil {
+			ln.wake.Wait()
+		}
+		if ln.dead != nil {
+			ln.mu.Unlock()
+			return
+		}
+		j := ln.queue[0]
+		ln.queue[0] = nil
+		ln.queue = ln.queue[1:]
+		ln.running = j
+		ln.mu.Unlock()
+
+		var err error
+		if !ln.d.readable() {
+			err = errOffline
+		} else {
+			t := time.AfterFunc(ln.d.timeout, func() { ln.hang(j) })
+			err = j.run()
+			t.Stop()
+			if err != nil && !j.once.Load() {
+				ln.d.failed(err)
+			}
+		}
+		ln.mu.Lock()
+		ln.running = nil
+		ln.mu.Unlock()
+		j.finish(err, false)
+	}
+}
+
+// hang gives up on the lane when it is still at j.
+func (ln *lane) hang(j *job) {
+	ln.mu.Lock()
+	if ln.running != j || ln.dead != nil {
+		ln.mu.Unlock()
+		return
+	}
+	ln.mu.Unlock()
+	ln.d.setOffline(errHung)
+	ln.stop(errHung)
+}
+
+// stop fails everything in the lane and everything that comes.
+func (ln *lane) stop(cause error) {
+	ln.mu.Lock()
+	if ln.dead == nil {
+		ln.dead = cause
+	}
+	queue, running := ln.queue, ln.running
+	ln.queue = nil
+	ln.wake.Broadcast()
+	ln.mu.Unlock()
+	if running != nil {
+		running.finish(cause, true)
+	}
+	for _, j := range queue {
+		j.finish(cause, false)
+	}
+}
+
+// A task is work for one directory.
+type task struct {
+	d   *dir
+	run func() error
+}
+
+// runAll runs tasks in parallel on the given lane of their directories and waits. It returns one error for each task.
+func runAll(lane int, tasks []task) []error {
+	errs := make([]error, len(tasks))
+	var wg sync.WaitGroup
+	for i, t := range tasks {
+		wg.Add(1)
+		t.d.lanes[lane].do(t.run, func(err error, _ bool) {
+			errs[i] = err
+			wg.Done()
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// firstError returns the first error that is not nil.
+func firstError(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package erasure
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Log is an open log. Its methods are safe for concurrent use, except where they say otherwise.
+//
+// Locks, in the order in which they are taken: commitMu, openSegment.syncMu, dataMu, metaMu, deliverMu, then any one of mu, segMu,
+// segment.mu, openSegment.mu, none of which is held while another of these is taken.
+type Log struct {
+	opt     Options
+	fs      FS
+	log     *slog.Logger
+	metrics *metrics
+	form    format
+	store   id16
+	writer  id16
+	created bool
+	dirs    []*dir       // one for each member, in the order of the member list
+	parity  atomic.Int32 // smallest parity of the store's code and any live segment
+	codecs  codecs
+	files   fileCache
+
+	segMu    sync.RWMutex
+	segs     map[SegmentID]*segment
+	maxID    SegmentID // highest segment number ever seen
+	verdicts map[SegmentID]Verdict
+
+	marksMu  sync.Mutex
+	marks    map[SegmentID]uint32 // highest synced mark seen in any header
+	markedID SegmentID            // highest segment in any mark
+	seenSeq  uint64               // highest sequence in any header
+
+	surveyMu sync.Mutex // one survey at a time; taken before everything else
+
+	recovered  atomic.Bool     // writes may begin
+	openMarks  [2]atomic.Value // mark of the open metadata and data segment, as headers carry it
+	poison     atomic.Pointer[error]
+	closed     atomic.Bool
+	background sync.WaitGroup
+
+	commitMu sync.Mutex
+	retryDue bool // a Commit wrote mutations, failed, and asked for a retry; guarded by commitMu
+
+	dataMu   sync.Mutex // guards data, retiring, bulk and pending
+	data     *openSegment
+	retiring []*openSegment // full, not yet synced to the end
+	bulk     *builder       // the open bulk stripe
+	pending  []*builder     // closed bulk stripes that wait for a segment
+	pipe     chan pipeItem
+
+	metaMu sync.Mutex // guards meta; held through a whole metadata commit
+	meta   *openSegment
+
+	mu          sync.Mutex // guards what follows
+	seq         uint64     // last given
+	inFlight    []*flight  // stripes with a sequence that are not delivered, in order
+	position    Position
+	unsynced    int64         // bytes of bulk records that are not durable
+	room        chan struct{} // closed and replaced when unsynced shrinks or the log's state changes
+	floating    []*record
+	floatBytes  int
+	untaken     []Verdict
+	taken       []Verdict
+	spaceLookup time.Time
+
+	deliverMu sync.Mutex // one OnDurable at a time
+	kick      chan struct{}
+	stop      chan struct{}
+}
+
+// A flight is a stripe between the assignment of its sequence and its delivery.
+type flight struct {
+	pos  Position
+	done bool
+	void bool
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil {
+		o.FS = OS
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, 1<<30)
+	o.MetadataSegmentBytes = cmp.Or(o.MetadataSegmentBytes, 16<<20)
+	o.StripeBytes = cmp.Or(o.StripeBytes, 4<<20)
+	o.UnsyncedBytes = cmp.Or(o.UnsyncedBytes, 64<<20)
+	o.IOTimeout = cmp.Or(o.IOTimeout, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case len(o.Dirs) == 0:
+		return o, fmt.Errorf("erasure: no data directory given")
+	case o.StripeBytes < blockBytes || o.StripeBytes > 64<<20:
+		return o, fmt.Errorf("erasure: stripe size %d is not between 4 KiB and 64 MiB", o.StripeBytes)
+	case o.SegmentBytes < 1 || o.SegmentBytes > 1<<40, o.MetadataSegmentBytes < 1 || o.MetadataSegmentBytes > 1<<40:
+		return o, fmt.Errorf("erasure: segment size is not between 1 and 2^40 bytes")
+	case o.UnsyncedBytes < 0, o.IOTimeout < 0:
+		return o, fmt.Errorf("erasure: negative bound")
+	}
+	return o, nil
+}
+
+func (l *Log) random() (id id16) {
+	if _, err := io.ReadFull(l.opt.Rand, id[:]); err != nil {
+		panic("erasure: no random numbers: " + err.Error())
+	}
+	return id
+}
+
+// StoreID returns the random identity of the store.
+func (l *Log) StoreID() [16]byte { return l.store }
+
+// Params returns the creation options of the layers above.
+func (l *Log) Params() json.RawMessage { return l.form.Params }
+
+// Creation returns the code that the store was created with.
+func (l *Log) Creation() (k, m int) { return l.form.K, l.form.M }
+
+// Created tells whether this Open made the store.
+func (l *Log) Created() bool { return l.created }
+
+// Dirs describes every member directory, present or not.
+func (l *Log) Dirs() []DirInfo {
+	infos := make([]DirInfo, 0, len(l.dirs))
+	for _, d := range l.dirs {
+		st, reason := d.status()
+		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: string(st), Reason: reason, Device: d.device}
+		if st == dirOnline || st == dirFull {
+			if fi, err := l.fs.Statfs(d.path); err == nil {
+				info.Free = fi.Free
+			}
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+// lookup returns a live segment, or nil.
+func (l *Log) lookup(id SegmentID) *segment {
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	return l.segs[id]
+}
+
+// liveSegments returns the live segments by number.
+func (l *Log) liveSegments() []*segment {
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	segs := make([]*segment, 0, len(l.segs))
+	for _, s := range l.segs {
+		segs = append(segs, s)
+	}
+	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.id, b.id) })
+	return segs
+}
+
+// Segments describes the live segments by number. Of an open one it tells what is durable.
+func (l *Log) Segments() []SegmentInfo {
+	l.surveyAll(context.Background())
+	segs := l.liveSegments()
+	infos := make([]SegmentInfo, 0, len(segs))
+	for _, s := range segs {
+		s.mu.Lock()
+		infos = append(infos, s.info())
+		s.mu.Unlock()
+	}
+	return infos
+}
+
+// Stats are sums over the live segments.
+type Stats struct {
+	Segments     int
+	Sealed       int
+	PayloadBytes int64 // record tables and records, before parity and padding
+	StoredBytes  int64 // on disk: headers, parity and padding included, preallocation not
+	Records      int64
+	Unsynced     int64 // bytes of bulk records that are not durable yet
+}
+
+// Stats sums up the live segments.
+func (l *Log) Stats() Stats {
+	var st Stats
+	for _, s := range l.Segments() {
+		st.Segments++
+		if s.Sealed {
+			st.Sealed++
+		}
+		st.PayloadBytes += s.PayloadBytes
+		st.StoredBytes += s.StoredBytes
+		st.Records += int64(s.Records)
+	}
+	l.mu.Lock()
+	st.Unsynced = l.unsynced
+	l.mu.Unlock()
+	return st
+}
+
+// Position returns the low-water mark: every stripe with a sequence up to Seq is durable and was delivered (or was
+// there when the log was opened, or is void).
+func (l *Log) Position() Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.position
+}
+
+// WriteState returns nil when the log takes writes, else ErrReadOnly, ErrNoSpace, ErrClosed or an error that matches ErrUncertain.
+func (l *Log) WriteState() error {
+	if p := l.poison.Load(); p != nil {
+		return *p
+	}
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	if err := l.membership(); err != nil {
+		return err
+	}
+	if len(l.candidates()) < l.minParity()+1 {
+		return ErrNoSpace
+	}
+	return nil
+}
+
+// membership applies the membership rule to the directories that are in service.
+func (l *Log) membership() error {
+	present, absent := 0, 0
+	for _, d := range l.dirs {
+		if d.readable() {
+			present++
+		} else {
+			absent++
+		}
+	}
+	m := l.minParity()
+	if present < m+1 || absent > m {
+		return fmt.Errorf("%w: %d of %d directories are in service, parity is %d", ErrReadOnly, present, present+absent, m)
+	}
+	return nil
+}
+
+// minParity is the smallest parity of the store's code and any live segment.
+func (l *Log) minParity() int { return int(l.parity.Load()) }
+
+// learnParity takes the parity of a segment into account.
+func (l *Log) learnParity(m int) {
+	for {
+		old := l.parity.Load()
+		if int32(m) >= old || l.parity.CompareAndSwap(old, int32(m)) {
+			return
+		}
+	}
+}
+
+// candidates returns the directories that may take a new segment.
+func (l *Log) candidates() []*dir {
+	l.mu.Lock()
+	look := time.Since(l.spaceLookup) > time.Second
+	if look {
+		l.spaceLookup = time.Now()
+	}
+	l.mu.Unlock()
+	var c []*dir
+	for _, d := range l.dirs {
+		if look {
+			d.refreshFull(2 * l.step(Data))
+		}
+		if st, _ := d.status(); st == dirOnline {
+			c = append(c, d)
+		}
+	}
+	return c
+}
+
+// poisonWith stops all writing until the log is opened again, because what is on disk is not known.
+func (l *Log) poisonWith(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrUncertain, cause)
+	if l.poison.CompareAndSwap(nil, &err) {
+		l.log.LogAttrs(context.Background(), slog.LevelError, "log takes no more writes", slog.String("cause", cause.Error()))
+	}
+	l.signalRoom()
+	return *l.poison.Load()
+}
+
+// signalRoom wakes everyone who waits for room in the unsynced bytes.
+func (l *Log) signalRoom() {
+	l.mu.Lock()
+	close(l.room)
+	l.room = make(chan struct{})
+	l.mu.Unlock()
+}

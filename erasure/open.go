@@ -1,0 +1,284 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Open opens the log that lies in opt.Dirs, or creates it. The log can be read at once; it takes writes after Recover.
+//
+// Open returns ErrEmptyDirs when no directory holds a store and opt.Create is nil, and a *DirError that names the directory when one cannot belong: it is of
+// another store, of a newer format, given twice, locked by another process (the error then also is a *LockedError), or on a network file system. A directory that is
+// missing, unreadable or empty is absent: what the others hold can be read, and written as the membership rule allows.
+func Open(ctx context.Context, opt Options) (*Log, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l := &Log{opt: opt, fs: opt.FS, log: opt.Logger, segs: map[SegmentID]*segment{}, verdicts: map[SegmentID]Verdict{}, marks: map[SegmentID]uint32{},
+		pipe: make(chan pipeItem, 64), room: make(chan struct{}), kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	l.writer = l.random()
+	if err := l.openDirs(); err != nil {
+		l.unlock()
+		return nil, err
+	}
+	if l.metrics, err = newMetrics(l, opt.Metrics); err != nil {
+		l.unlock()
+		return nil, fmt.Errorf("erasure: metrics: %w", err)
+	}
+	l.files.init(l.fs)
+	for _, d := range l.dirs {
+		if d.readable() {
+			d.start()
+		}
+	}
+	if err := l.listSegments(); err != nil {
+		l.release()
+		return nil, err
+	}
+	go l.encodeBulk()
+	l.background.Add(1)
+	go l.syncLoop()
+	return l, nil
+}
+
+func (l *Log) unlock() {
+	for _, d := range l.dirs {
+		if d.lock != nil {
+			d.lock.Close()
+			d.lock = nil
+		}
+	}
+}
+
+// A shardFile is a shard file that was found.
+type shardFile struct {
+	d      *dir
+	id     SegmentID
+	class  Class
+	index  int
+	footer *footer // nil: not sealed, as far as this file tells
+	first  *header // of stripe 0, when there is no footer and it was readable
+}
+
+// listSegments finds out from the names, footers and first headers of all shard files what segments there are.
+func (l *Log) listSegments() error {
+	found := make([][]shardFile, len(l.dirs))
+	errs := make([]error, len(l.dirs))
+	var wg sync.WaitGroup
+	for i, d := range l.dirs {
+		if d.readable() {
+			wg.Go(func() { found[i], errs[i] = l.listDir(d) })
+		}
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if errors.Is(err, errNewer) {
+			return &DirError{Path: l.dirs[i].path, Reason: "holds data of a newer format; start a newer casd", Err: err}
+		}
+		if err != nil {
+			l.dirs[i].setOffline(err)
+		}
+	}
+	byID := map[SegmentID][]shardFile{}
+	for _, files := range found {
+		for _, f := range files {
+			byID[f.id] = append(byID[f.id], f)
+			l.maxID = max(l.maxID, f.id)
+		}
+	}
+	for id, files := range byID {
+		s := l.assemble(id, files)
+		l.segs[id] = s
+		if s.known {
+			l.learnParity(s.m)
+		}
+	}
+	return nil
+}
+
+func (l *Log) listDir(d *dir) ([]shardFile, error) {
+	names, err := l.fs.ReadDir(d.segments())
+	if err != nil {
+		return nil, err
+	}
+	var files []shardFile
+	for _, name := range names {
+		id, class, index, ok := parseShardName(name)
+		if !ok {
+			l.log.LogAttrs(context.Background(), slog.LevelWarn, "file that is no shard file is ignored", slog.String("path", filepath.Join(d.segments(), name)))
+			continue
+		}
+		f := shardFile{d: d, id: id, class: class, index: index}
+		if err := l.identify(&f, filepath.Join(d.segments(), name)); err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// identify reads the footer of a shard file, or its first header. Only errNewer is returned: what cannot be read is left unknown.
+func (l *Log) identify(f *shardFile, path string) error {
+	file, err := l.fs.OpenFile(path, os.O_RDONLY)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	fi, err := file.Stat()
+	if err != nil || fi.Size < blockBytes {
+		return nil
+	}
+	b := make([]byte, blockBytes)
+	if _, err := file.ReadAt(b, fi.Size-blockBytes); err == nil || errors.Is(err, io.EOF) {
+		foot, err := decodeFooter(b)
+		switch {
+		case errors.Is(err, errNewer):
+			return err
+		case err == nil && foot.store == l.store && foot.segment == f.id && foot.class == f.class && int(foot.index) == f.index && foot.stored == fi.Size:
+			f.footer = &foot
+			return nil
+		}
+	}
+	if _, err := file.ReadAt(b[:headerBytes], 0); err == nil || errors.Is(err, io.EOF) {
+		h, err := decodeHeader(b)
+		switch {
+		case errors.Is(err, errNewer):
+			return err
+		case err == nil && h.store == l.store && h.segment == f.id && h.class == f.class && int(h.index) == f.index && h.stripe == 0:
+			f.first = &h
+		}
+	}
+	return nil
+}
+
+// assemble makes a segment of its shard files. Footers and headers vote for the identity, so that one liar cannot hide the others.
+func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
+	type identity struct {
+		nonce id16
+		k, m  uint8
+	}
+	votes := map[identity]int{}
+	var best identity
+	var foot *footer
+	footVotes := map[footer]int{}
+	for _, f := range files {
+		var who identity
+		switch {
+		case f.footer != nil:
+			who = identity{f.footer.nonce, f.footer.k, f.footer.m}
+			shared := f.footer.shared()
+			footVotes[shared]++
+			if foot == nil || footVotes[shared] > footVotes[*foot] {
+				foot = &shared
+			}
+		case f.first != nil:
+			who = identity{f.first.nonce, f.first.k, f.first.m}
+		default:
+			continue
+		}
+		votes[who]++
+		if votes[who] > votes[best] {
+			best = who
+		}
+	}
+	s := &segment{id: id, class: files[0].class, known: best.k > 0, k: int(best.k), m: int(best.m), nonce: best.nonce, files: make([]*dir, shardsMax)}
+	if s.known {
+		s.files = s.files[:s.n()]
+	}
+	rank := make([]int, shardsMax)
+	for _, f := range files {
+		if f.index >= len(s.files) || f.class != s.class {
+			l.log.LogAttrs(context.Background(), slog.LevelWarn, "shard file does not belong to its segment",
+				slog.String("dir", f.d.path), slog.String("file", shardName(f.id, f.class, f.index)))
+			continue
+		}
+		r := 1 // an unknown file
+		if f.footer != nil && f.footer.nonce == s.nonce || f.first != nil && f.first.nonce == s.nonce {
+			r = 2
+		}
+		if s.files[f.index] != nil {
+			l.log.LogAttrs(context.Background(), slog.LevelWarn, "two copies of a shard file",
+				slog.String("dir", f.d.path), slog.String("dir2", s.files[f.index].path), slog.String("file", shardName(f.id, f.class, f.index)))
+		}
+		if r > rank[f.index] {
+			s.files[f.index], rank[f.index] = f.d, r
+		}
+	}
+	if foot != nil && foot.nonce == s.nonce {
+		s.setFooter(*foot)
+	}
+	return s
+}
+
+// SetVerdicts tells the log of verdicts: those of the catalog, then those found in the tail of the log. Telling twice does no harm; two different verdicts on one segment
+// are ErrVerdict. It is called before Recover and not concurrently with anything else.
+func (l *Log) SetVerdicts(vs []Verdict) error {
+	for _, v := range vs {
+		if v.Segment == 0 {
+			return fmt.Errorf("%w: no segment", ErrVerdict)
+		}
+		l.segMu.Lock()
+		old, ok := l.verdicts[v.Segment]
+		if !ok {
+			l.verdicts[v.Segment] = v
+			l.maxID = max(l.maxID, v.Segment)
+		}
+		s := l.segs[v.Segment]
+		l.segMu.Unlock()
+		if ok && old != v {
+			return fmt.Errorf("%w: segment %016x ends after %d stripes, and after %d", ErrVerdict, uint64(v.Segment), old.Stripes, v.Stripes)
+		}
+		if ok || s == nil {
+			continue
+		}
+		s.mu.Lock()
+		if s.sealed && s.count == v.Stripes && s.digest == id16(v.Digest) {
+			s.mu.Unlock()
+			continue // sealing was cut short after all was durable
+		}
+		s.sealed, s.ended, s.verdict, s.surveyed = false, true, v, false
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// CheckPosition returns ErrAhead when the log does not hold the stripe that p names.
+func (l *Log) CheckPosition(p Position) error {
+	if p.Seq == 0 {
+		return nil
+	}
+	s := l.lookup(p.Segment)
+	if s == nil {
+		return fmt.Errorf("%w: segment %016x is not there", ErrAhead, uint64(p.Segment))
+	}
+	ctx := context.Background()
+	var found *stripeInfo
+	err := l.eachStripe(ctx, s, p.Seq-1, func(e dirEntry) error {
+		if e.number == p.Stripe {
+			found = &e.stripeInfo
+			return errStop
+		}
+		return nil
+	})
+	switch {
+	case err != nil && !errors.Is(err, errStop):
+		return err
+	case found == nil:
+		return fmt.Errorf("%w: segment %016x has no stripe %d", ErrAhead, uint64(p.Segment), p.Stripe)
+	case found.seq != p.Seq || found.digest != id16(p.Digest):
+		return fmt.Errorf("%w: stripe %d of segment %016x is another one", ErrAhead, p.Stripe, uint64(p.Segment))
+	}
+	return nil
+}
+
+var errStop = errors.New("stop")

@@ -1,0 +1,364 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// A candidateDir is a directory that was given to Open.
+type candidateDir struct {
+	path    string
+	info    FileInfo
+	form    *format // nil: has none
+	damaged bool    // has one that cannot be read
+	problem string  // why it is absent, if it is
+	shards  bool    // holds shard files
+	alien   string  // a file that is not casd's
+	lock    *lockCloser
+}
+
+type lockCloser struct{ close func() error }
+
+func (c *lockCloser) Close() error { return c.close() }
+
+// openDirs finds out what the given directories are, creates the store if that is due, and locks them.
+func (l *Log) openDirs() (err error) {
+	var given []*candidateDir
+	defer func() {
+		if err != nil {
+			for _, c := range given {
+				if c.lock != nil {
+					c.lock.Close()
+				}
+			}
+		}
+	}()
+	for _, path := range l.opt.Dirs {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return &DirError{Path: path, Reason: "has no absolute path", Err: err}
+		}
+		c, err := l.inspect(abs)
+		if err != nil {
+			return err
+		}
+		given = append(given, c)
+	}
+	if err := l.refuseTwins(given); err != nil {
+		return err
+	}
+	if err := l.lockDirs(given); err != nil {
+		return err
+	}
+	form, err := l.commonFormat(given)
+	if err != nil {
+		return err
+	}
+	if form == nil {
+		if form, err = l.create(given); err != nil {
+			return err
+		}
+	} else if err := l.finishCreation(form, given); err != nil {
+		return err
+	}
+	return l.enlist(*form, given)
+}
+
+// inspect looks at one directory. A damaged or missing one is no error.
+func (l *Log) inspect(path string) (*candidateDir, error) {
+	c := &candidateDir{path: path}
+	info, err := l.fs.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.problem = "does not exist"
+		return c, nil
+	case err != nil:
+		c.problem = err.Error()
+		return c, nil
+	case !info.Dir:
+		return nil, &DirError{Path: path, Reason: "is not a directory"}
+	}
+	c.info = info
+	if st, err := l.fs.Statfs(path); err == nil && st.Network != "" && !l.opt.AllowNetworkFS {
+		return nil, &DirError{Path: path, Reason: "lies on a network file system (" + st.Network + "), where locks and fsync cannot be trusted; use a local disk or allow it with --allow-network-fs"}
+	}
+	if err := l.load(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// load reads what a directory holds.
+func (l *Log) load(c *candidateDir) error {
+	c.form, c.damaged, c.problem, c.shards, c.alien = nil, false, "", false, ""
+	form, err := readFormat(l.fs, c.path)
+	switch {
+	case err == nil:
+		c.form = &form
+	case errors.Is(err, errNewer):
+		return &DirError{Path: c.path, Reason: "was written by a newer casd; start that one", Err: err}
+	case errors.Is(err, errFormatDamaged):
+		c.damaged, c.problem = true, "its format.json is damaged; copy it back from a backup, or replace the directory"
+	case !errors.Is(err, fs.ErrNotExist):
+		c.problem = err.Error()
+		return nil
+	}
+	names, err := l.fs.ReadDir(filepath.Join(c.path, segmentsFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.problem = err.Error()
+		return nil
+	}
+	c.shards = len(names) > 0
+	if c.form != nil || c.damaged {
+		return nil
+	}
+	if names, err = l.fs.ReadDir(c.path); err != nil {
+		c.problem = err.Error()
+		return nil
+	}
+	for _, name := range names {
+		switch name {
+		case segmentsFolder, lockFile, formatFile + tmpExtension, "lost+found":
+		default:
+			c.alien = name
+		}
+	}
+	if c.shards {
+		return &DirError{Path: c.path, Reason: "holds shard files but no format.json; copy the file back from a backup, or move the shard files away and replace the directory"}
+	}
+	return nil
+}
+
+// refuseTwins returns an error when one directory was given twice, under whatever name, or copied.
+func (l *Log) refuseTwins(given []*candidateDir) error {
+	for i, a := range given {
+		for _, b := range given[:i] {
+			same := a.path == b.path || a.info.Dir && b.info.Dir && a.info.Inode == b.info.Inode && a.info.Device == b.info.Device
+			if same {
+				return &DirError{Path: a.path, Reason: "is given twice, also as " + b.path}
+			}
+			if a.form != nil && b.form != nil && a.form.Dir == b.form.Dir && a.form.Store == b.form.Store {
+				return &DirError{Path: a.path, Reason: "is a copy of " + b.path + ": both say that they are directory " + a.form.Dir + "; give only one of them"}
+			}
+		}
+	}
+	return nil
+}
+
+// lockDirs locks every directory that is part of a store or will be, and reads it again now that nobody else changes it.
+func (l *Log) lockDirs(given []*candidateDir) error {
+	fresh := !slices.ContainsFunc(given, func(c *candidateDir) bool { return c.form != nil })
+	host, _ := os.Hostname() // informative
+	holder := fmt.Sprintf("pid %d on %s", os.Getpid(), host)
+	for _, c := range given {
+		if !c.info.Dir || c.form == nil && l.opt.Create == nil || c.form == nil && !fresh && c.alien != "" {
+			continue
+		}
+		lock, err := l.fs.Lock(filepath.Join(c.path, lockFile), holder)
+		var held *LockedError
+		switch {
+		case errors.As(err, &held):
+			return &DirError{Path: c.path, Reason: "is in use by another casd (" + held.Holder + "); stop that one first", Err: err}
+		case err != nil && c.form != nil:
+			c.form, c.problem = nil, "cannot be locked: "+err.Error()
+			continue
+		case err != nil:
+			return &DirError{Path: c.path, Reason: "cannot be locked", Err: err}
+		}
+		c.lock = &lockCloser{lock.Close}
+		if err := l.load(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commonFormat returns the format on which the directories agree, the one with the newest member list, or nil when there is none.
+func (l *Log) commonFormat(given []*candidateDir) (*format, error) {
+	var form *format
+	var from string
+	for _, c := range given {
+		if c.form == nil {
+			continue
+		}
+		if form != nil && c.form.Store != form.Store {
+			return nil, &DirError{Path: c.path, Reason: "belongs to store " + c.form.Store + ", but " + from + " to store " + form.Store + "; give the directories of one store"}
+		}
+		if form == nil || c.form.CSN > form.CSN {
+			form, from = c.form, c.path
+		}
+	}
+	if form == nil {
+		return nil, nil
+	}
+	for _, c := range given {
+		if c.form != nil && !form.has(c.form.Dir) {
+			return nil, &DirError{Path: c.path, Reason: "is not a member of store " + form.Store + " (any more); leave it out, or add it with casd dir add"}
+		}
+	}
+	return form, nil
+}
+
+// create makes a new store of the given directories, all of which must be empty.
+func (l *Log) create(given []*candidateDir) (*format, error) {
+	for _, c := range given {
+		if c.damaged || c.problem != "" && c.info.Dir {
+			return nil, &DirError{Path: c.path, Reason: c.problem}
+		}
+	}
+	if l.opt.Create == nil {
+		return nil, fmt.Errorf("%w: %s and the others given", ErrEmptyDirs, given[0].path)
+	}
+	k, m := l.opt.Create.K, l.opt.Create.M
+	if k == 0 && m == 0 {
+		k, m = defaultCode(len(given))
+	}
+	switch {
+	case k < 1 || m < 0 || k+m > shardsMax:
+		return nil, fmt.Errorf("erasure: code %d+%d: k must be at least 1, m at least 0, k+m at most %d", k, m, shardsMax)
+	case k+m > len(given):
+		return nil, fmt.Errorf("erasure: code %d+%d needs %d data directories, %d are given", k, m, k+m, len(given))
+	}
+	if m == 0 {
+		l.log.LogAttrs(context.Background(), slog.LevelWarn, "store has no parity: losing one data directory loses data", slog.Int("k", k))
+	}
+	form := &format{Magic: formatMagic, Version: formatVersion, Store: l.random().String(), K: k, M: m,
+		Created: time.Now().UTC().Format(time.RFC3339), Params: l.opt.Create.Params}
+	for _, c := range given {
+		if c.alien != "" {
+			return nil, &DirError{Path: c.path, Reason: "holds " + c.alien + ", which is not casd's; give empty directories for a new store"}
+		}
+		form.Members = append(form.Members, Member{ID: l.random().String(), Path: c.path})
+	}
+	for i, c := range given {
+		if err := l.found(c, *form, form.Members[i].ID); err != nil {
+			return nil, err
+		}
+	}
+	l.created = true
+	return given[0].form, nil
+}
+
+// found makes c a member of the store, durably.
+func (l *Log) found(c *candidateDir, form format, id string) error {
+	form.Dir = id
+	err := l.fs.MkdirAll(filepath.Join(c.path, segmentsFolder))
+	if err == nil && c.lock == nil {
+		lock, e := l.fs.Lock(filepath.Join(c.path, lockFile), fmt.Sprintf("pid %d", os.Getpid()))
+		if err = e; err == nil {
+			c.lock = &lockCloser{lock.Close}
+		}
+	}
+	if err == nil && !c.info.Dir {
+		if c.info, err = l.fs.Stat(c.path); err == nil {
+			err = l.fs.SyncDir(filepath.Dir(c.path))
+		}
+	}
+	if err == nil {
+		err = writeFormat(l.fs, c.path, form)
+	}
+	if err != nil {
+		return &DirError{Path: c.path, Reason: "cannot be made part of the store", Err: err}
+	}
+	written, err := readFormat(l.fs, c.path)
+	if err != nil {
+		return &DirError{Path: c.path, Reason: "does not give back what was written", Err: err}
+	}
+	c.form, c.problem = &written, ""
+	return nil
+}
+
+// finishCreation completes a creation that was cut short: as long as no directory holds any shard file, the members that have no directory yet
+// are given to the empty ones.
+func (l *Log) finishCreation(form *format, given []*candidateDir) error {
+	if l.opt.Create == nil || form.CSN > 0 {
+		return nil
+	}
+	have := map[string]bool{}
+	var empty []*candidateDir
+	for _, c := range given {
+		switch {
+		case c.shards:
+			return nil
+		case c.form != nil:
+			have[c.form.Dir] = true
+		case c.damaged || c.alien != "" || c.problem != "" && c.info.Dir:
+			return nil
+		default:
+			empty = append(empty, c)
+		}
+	}
+	if len(empty) == 0 || len(have)+len(empty) != len(form.Members) {
+		return nil
+	}
+	for _, c := range empty {
+		i := slices.IndexFunc(form.Members, func(m Member) bool { return !have[m.ID] && m.Path == c.path })
+		if i < 0 {
+			i = slices.IndexFunc(form.Members, func(m Member) bool { return !have[m.ID] })
+		}
+		have[form.Members[i].ID] = true
+		if err := l.found(c, *form, form.Members[i].ID); err != nil {
+			return err
+		}
+	}
+	l.created = true
+	return nil
+}
+
+// enlist makes the list of members, present and absent.
+func (l *Log) enlist(form format, given []*candidateDir) error {
+	l.form = form
+	l.store = form.storeID()
+	l.parity.Store(int32(form.M))
+	devices := map[uint64]string{}
+	for i, member := range form.Members {
+		d := &dir{index: i, id: member.ID, path: member.Path, fs: l.fs, log: l.log, timeout: l.opt.IOTimeout, state: dirAbsent, reason: "not given, or not found"}
+		for _, c := range given {
+			if c.form == nil || c.form.Dir != member.ID {
+				continue
+			}
+			d.path, d.device, d.lock, d.state, d.reason = c.path, c.info.Device, c.lock, dirOnline, ""
+			if other, ok := devices[c.info.Device]; ok {
+				if other != "" {
+					l.log.LogAttrs(context.Background(), slog.LevelWarn, "data directories share one device: its loss takes them all", slog.String("dir", other), slog.String("dir2", c.path))
+				}
+				devices[c.info.Device] = "" // one warning a device
+			} else {
+				devices[c.info.Device] = c.path
+			}
+			if err := l.fs.MkdirAll(d.segments()); err != nil {
+				d.setOffline(err)
+			}
+		}
+		if d.state == dirAbsent {
+			l.log.LogAttrs(context.Background(), slog.LevelError, "data directory of the store is absent", slog.String("id", member.ID), slog.String("last_path", member.Path))
+		}
+		l.dirs = append(l.dirs, d)
+	}
+	for _, c := range given {
+		if c.form != nil {
+			continue
+		}
+		why := c.problem
+		if why == "" {
+			why = "empty: perhaps its disk is not mounted; to make it part of the store use casd dir add or casd dir replace"
+		}
+		l.log.LogAttrs(context.Background(), slog.LevelError, "directory is not used", slog.String("dir", c.path), slog.String("why", why))
+		for _, d := range l.dirs {
+			if d.path == c.path {
+				d.reason = why
+			}
+		}
+		if c.lock != nil {
+			c.lock.Close()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package erasure
+
+import (
+	"context"
+	"log/slog"
+	"os"
+)
+
+// Recover ends every segment that is neither sealed nor ended where it was torn, makes what counts durable on all present directories, and opens the log
+// for writing. It returns the new verdicts; the caller commits them, as mutations, before anything else is served. When the membership rule forbids writing it
+// decides nothing, returns nothing, and WriteState says why.
+func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
+	if l.recovered.Load() {
+		return nil, nil
+	}
+	if err := l.surveyAll(ctx); err != nil {
+		return nil, err
+	}
+	l.resume()
+	if err := l.membership(); err != nil {
+		return nil, nil // WriteState tells
+	}
+	var vs []Verdict
+	var torn []*segment
+	for _, s := range l.liveSegments() {
+		s.mu.Lock()
+		if !s.sealed && !s.ended && !s.open {
+			torn = append(torn, s)
+		}
+		s.mu.Unlock()
+	}
+	for _, s := range torn {
+		if err := l.heal(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.membership(); err != nil {
+		return nil, nil // directories failed while they were healed
+	}
+	for _, s := range torn {
+		s.mu.Lock()
+		s.ended, s.verdict = true, Verdict{Segment: s.id, Stripes: s.count, Digest: s.digest}
+		v := s.verdict
+		s.mu.Unlock()
+		vs = append(vs, v)
+		l.segMu.Lock()
+		l.verdicts[v.Segment] = v
+		l.segMu.Unlock()
+		l.log.LogAttrs(ctx, slog.LevelInfo, "segment recovered", slog.Uint64("segment", uint64(v.Segment)), slog.Uint64("stripes", uint64(v.Stripes)))
+	}
+	l.recovered.Store(true)
+	return vs, nil
+}
+
+// resume sets sequence, segment number and position behind everything that was ever seen.
+func (l *Log) resume() {
+	l.marksMu.Lock()
+	seq, id := l.seenSeq, l.markedID
+	l.marksMu.Unlock()
+	var pos Position
+	for _, s := range l.liveSegments() {
+		s.mu.Lock()
+		seq = max(seq, s.lastSeq)
+		if s.count > 0 && s.lastSeq > pos.Seq {
+			pos = Position{Seq: s.lastSeq, Segment: s.id, Stripe: s.count - 1, Digest: s.digest}
+		}
+		s.mu.Unlock()
+	}
+	l.segMu.Lock()
+	l.maxID = max(l.maxID, id)
+	l.segMu.Unlock()
+	l.mu.Lock()
+	l.seq, l.position = seq, pos
+	l.mu.Unlock()
+}
+
+// heal rewrites every shard of the stripes that no mark vouched for on all present directories and syncs them. Those that look right are
+// rewritten too: they may be in the page cache only, after an fsync that failed before the last process died.
+func (l *Log) heal(ctx context.Context, s *segment) error {
+	s.mu.Lock()
+	tail := s.stripes[s.tail:]
+	s.mu.Unlock()
+	if len(tail) == 0 {
+		return nil
+	}
+	handles := make([]File, s.n())
+	var tasks []task
+	for i, d := range s.files {
+		if d != nil && d.readable() {
+			tasks = append(tasks, task{d, func() (err error) {
+				handles[i], err = l.fs.OpenFile(s.path(i), os.O_RDWR)
+				return err
+			}})
+		}
+	}
+	runAll(laneControl, tasks)
+	defer func() {
+		for i, f := range handles {
+			if f != nil {
+				s.files[i].lanes[laneControl].do(func() error { return f.Close() }, func(error, bool) {})
+			}
+		}
+	}()
+	for _, st := range tail {
+		if err := l.healStripe(ctx, s, st, handles); err != nil {
+			return err
+		}
+	}
+	tasks = tasks[:0]
+	for i, d := range s.files {
+		if d != nil && handles[i] != nil && d.readable() {
+			tasks = append(tasks, task{d, func() error { return l.syncFile(handles[i], s.path(i)) }})
+		}
+	}
+	runAll(laneControl, tasks) // a directory that fails is offline, and membership is checked again
+	return nil
+}
+
+func (l *Log) healStripe(ctx context.Context, s *segment, st stripeInfo, handles []File) error {
+	got, err := l.loadStripe(ctx, s, st.block, st.shard, true)
+	if err != nil {
+		return err
+	}
+	bad := got.bad()
+	if s.m > 0 {
+		enc, err := l.codecs.get(s.k, s.m)
+		if err != nil {
+			return err
+		}
+		if err := enc.Reconstruct(got.shards); err != nil {
+			return err
+		}
+	}
+	var tasks []task
+	for i, d := range s.files {
+		if d == nil || handles[i] == nil || !d.readable() {
+			continue
+		}
+		h := got.h
+		h.index, h.sum = uint8(i), sum128(got.shards[i])
+		buf := make([]byte, h.stored())
+		h.encode(buf)
+		copy(buf[headerBytes:], got.shards[i])
+		tasks = append(tasks, task{d, func() error {
+			_, err := handles[i].WriteAt(buf, st.offset())
+			return err
+		}})
+	}
+	errs := runAll(laneControl, tasks)
+	got.release()
+	healed := 0
+	for _, i := range bad {
+		if s.files[i] != nil && handles[i] != nil {
+			healed++
+		}
+	}
+	if firstError(errs) == nil && healed > 0 {
+		l.metrics.healed.Add(float64(healed))
+		l.log.LogAttrs(ctx, slog.LevelWarn, "shards healed", slog.Uint64("segment", uint64(s.id)), slog.Uint64("stripe", uint64(st.number)), slog.Any("shards", bad))
+	}
+	return nil
+}

@@ -1,0 +1,303 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+)
+
+// surveyAll finds out where every segment that is neither sealed nor open ends.
+//
+// It walks the headers first: a synced mark in one segment may vouch for stripes of another. A stripe that a mark or a verdict vouches for needs k headers
+// that agree. The stripes after these are read whole; the first of them with fewer than k valid shards is where the segment was torn, and it ends there.
+func (l *Log) surveyAll(ctx context.Context) error {
+	l.surveyMu.Lock()
+	defer l.surveyMu.Unlock()
+	var todo []*segment
+	for _, s := range l.liveSegments() {
+		s.mu.Lock()
+		if !s.sealed && !s.open && !s.surveyed {
+			todo = append(todo, s)
+		}
+		s.mu.Unlock()
+	}
+	walks := map[*segment]*walk{}
+	for again := true; again; {
+		again = false
+		for _, s := range todo {
+			goal := l.goal(s)
+			if w := walks[s]; w == nil || w.end() < goal && goal > w.goal {
+				w, err := l.walk(ctx, s, goal)
+				if err != nil {
+					return err
+				}
+				walks[s], again = w, true
+			}
+		}
+	}
+	for _, s := range todo {
+		if err := l.settle(ctx, s, walks[s]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goal is how many stripes of a segment are vouched for.
+func (l *Log) goal(s *segment) uint32 {
+	s.mu.Lock()
+	ended, stripes := s.ended, s.verdict.Stripes
+	s.mu.Unlock()
+	if ended {
+		return stripes
+	}
+	l.marksMu.Lock()
+	defer l.marksMu.Unlock()
+	return l.marks[s.id]
+}
+
+// noteMarks remembers what a valid header vouches for.
+func (l *Log) noteMarks(h header) {
+	l.marksMu.Lock()
+	defer l.marksMu.Unlock()
+	for _, m := range h.marks {
+		if m.segment != 0 && m.stripes > l.marks[m.segment] {
+			l.marks[m.segment] = m.stripes
+		}
+		l.markedID = max(l.markedID, m.segment)
+	}
+	l.seenSeq = max(l.seenSeq, h.seq)
+}
+
+// A walk is the chain of headers of a segment.
+type walk struct {
+	goal    uint32
+	stripes []stripeInfo
+	lost    uint32 // vouched-for stripes without k headers
+}
+
+// end is the number of the stripe after the last one.
+func (w *walk) end() uint32 {
+	if len(w.stripes) == 0 {
+		return 0
+	}
+	return w.stripes[len(w.stripes)-1].number + 1
+}
+
+// walk lists the stripes of a segment from its headers. Past the goal it stops where the chain does; before it, it looks for
+// the next header that belongs to the segment.
+func (l *Log) walk(ctx context.Context, s *segment, goal uint32) (*walk, error) {
+	w := &walk{goal: goal}
+	if !s.known {
+		w.lost = goal
+		return w, nil
+	}
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	r := &headerReader{l: l, s: s, windows: make([]window, s.n())}
+	var at stripeInfo // of the stripe that should come next
+	var prev id16
+	chained := true
+	for !ended || at.number < goal {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, ok := r.at(ctx, at.block, s.k)
+		if ok && h.directory() {
+			break
+		}
+		if !ok || h.stripe < at.number || chained && (h.stripe != at.number || h.prev != prev || h.ordinal != at.ordinal) {
+			if at.number >= goal {
+				break
+			}
+			chained = false
+			at.block++
+			if int64(at.block)*blockBytes >= r.length(ctx) {
+				break
+			}
+			continue
+		}
+		w.lost += h.stripe - at.number
+		st := infoOfHeader(h, at.block)
+		w.stripes = append(w.stripes, st)
+		at = stripeInfo{number: st.number + 1, block: st.next(), ordinal: st.ordinal + st.records}
+		prev, chained = st.digest, true
+	}
+	if at.number < goal {
+		w.lost += goal - at.number
+	}
+	return w, ctx.Err()
+}
+
+// settle makes the walk the truth about the segment, after it has read the stripes that nothing vouches for.
+func (l *Log) settle(ctx context.Context, s *segment, w *walk) error {
+	s.mu.Lock()
+	ended, verdict := s.ended, s.verdict
+	s.mu.Unlock()
+	stripes := w.stripes
+	tail := len(stripes)
+	if ended {
+		if n := len(stripes); n > 0 && stripes[n-1].number+1 == verdict.Stripes && stripes[n-1].digest != id16(verdict.Digest) {
+			w.lost++
+		}
+	} else {
+		if i := slices.IndexFunc(stripes, func(st stripeInfo) bool { return st.number >= w.goal }); i >= 0 {
+			tail = i
+		}
+		for i := tail; i < len(stripes); i++ {
+			ok, err := l.whole(ctx, s, stripes[i])
+			if err != nil {
+				return err
+			}
+			if !ok {
+				stripes = stripes[:i]
+				break
+			}
+		}
+	}
+	if w.lost > 0 {
+		l.metrics.corrupt.Add(float64(w.lost))
+		l.log.LogAttrs(ctx, slog.LevelError, "durable stripes cannot be found; nothing is deleted", slog.Uint64("segment", uint64(s.id)),
+			slog.Uint64("stripes", uint64(w.lost)), slog.Int("shards_absent", s.absent()))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stripes, s.tail, s.lost, s.surveyed = stripes, tail, w.lost, true
+	s.summarize()
+	return nil
+}
+
+// whole tells whether k shards of a stripe past every mark are valid. A present directory that cannot be read is taken out of service: unknown is
+// not missing, and only what is absent has no say in where a segment ends.
+func (l *Log) whole(ctx context.Context, s *segment, st stripeInfo) (bool, error) {
+	got, err := l.loadStripe(ctx, s, st.block, st.shard, true)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err != nil {
+		var corrupt *CorruptError
+		if errors.As(err, &corrupt) {
+			return false, nil
+		}
+		for i := range s.n() {
+			if d := s.files[i]; d != nil && d.readable() {
+				b := make([]byte, headerBytes)
+				if err, _ := l.readShard(ctx, s, i, b, st.offset()); outOfReach(err) {
+					d.setOffline(err)
+				}
+			}
+		}
+		return false, ctx.Err()
+	}
+	defer got.release()
+	for i, err := range got.errs {
+		if d := s.files[i]; d != nil && d.readable() && outOfReach(err) {
+			d.setOffline(err)
+		}
+	}
+	return got.h.stripe == st.number && got.h.digest == st.digest, nil
+}
+
+const (
+	windowSmall = 4096
+	windowLarge = 64 << 10
+)
+
+// A window is a part of a shard file in memory.
+type window struct {
+	off    int64
+	b      []byte
+	length int64 // of the file, once asked; -1 unknown
+}
+
+// A headerReader reads the headers of one segment, a window at a time where stripes are small.
+type headerReader struct {
+	l       *Log
+	s       *segment
+	windows []window
+	size    int64
+}
+
+// at returns the header at block on which need shards agree.
+func (r *headerReader) at(ctx context.Context, block uint32, need int) (header, bool) {
+	votes := map[header]int{}
+	for i := range r.s.n() {
+		h, ok := r.one(ctx, i, block)
+		if !ok {
+			continue
+		}
+		if votes[h.shared()]++; votes[h.shared()] >= need {
+			return h.shared(), true
+		}
+	}
+	return header{}, false
+}
+
+// one returns the header of one shard when it belongs there.
+func (r *headerReader) one(ctx context.Context, shard int, block uint32) (header, bool) {
+	off := int64(block) * blockBytes
+	w := &r.windows[shard]
+	if off < w.off || off+headerBytes > w.off+int64(len(w.b)) {
+		size := windowSmall
+		if gap := off - w.off; w.b != nil && gap > 0 && gap < 4*windowLarge {
+			size = windowLarge
+		}
+		b, err := r.read(ctx, shard, off, size)
+		if err != nil {
+			return header{}, false
+		}
+		w.off, w.b = off, b
+	}
+	if at := off - w.off; at+headerBytes <= int64(len(w.b)) {
+		h, err := decodeHeader(w.b[at:])
+		if err == nil && r.s.belongs(r.l.store, h) && int(h.index) == shard {
+			r.l.noteMarks(h)
+			return h, true
+		}
+	}
+	return header{}, false
+}
+
+// read returns up to size bytes at off; fewer at the end of the file.
+func (r *headerReader) read(ctx context.Context, shard int, off int64, size int) ([]byte, error) {
+	b := make([]byte, size)
+	err, abandoned := r.l.readShard(ctx, r.s, shard, b, off)
+	if errors.Is(err, io.ErrUnexpectedEOF) && !abandoned {
+		b = make([]byte, size)
+		for n := size / 2 &^ (headerBytes - 1); n >= headerBytes; n = n / 2 &^ (headerBytes - 1) {
+			if err, abandoned := r.l.readShard(ctx, r.s, shard, b[:n], off); err == nil {
+				return b[:n], nil
+			} else if abandoned {
+				break
+			}
+		}
+	}
+	return b, err
+}
+
+// length is that of the longest shard file.
+func (r *headerReader) length(ctx context.Context) int64 {
+	if r.size > 0 {
+		return r.size
+	}
+	for i := range r.s.n() {
+		if d := r.s.files[i]; d != nil {
+			path := r.s.path(i)
+			size := make(chan int64, 1)
+			_, _ = d.guard(ctx, func() error {
+				fi, err := r.l.fs.Stat(path)
+				size <- fi.Size
+				return err
+			})
+			select {
+			case n := <-size:
+				r.size = max(r.size, n)
+			default:
+			}
+		}
+	}
+	return r.size
+}
