@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/klauspost/compress"
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
 
@@ -33,31 +32,13 @@ func newCodec() (*codec, error) {
 	return &codec{enc: enc, dec: dec}, nil
 }
 
-// Bytes that look at three stretches of a chunk like noise are not worth a try: compress.Estimate says about 0 of random
-// and of compressed data.
-const (
-	probeBytes     = 4 << 10
-	probeThreshold = 0.05
-)
-
-func incompressible(plain []byte) bool {
-	if len(plain) < 4*probeBytes {
-		return false
-	}
-	for _, at := range [...]int{0, len(plain)/2 - probeBytes/2, len(plain) - probeBytes} {
-		if compress.Estimate(plain[at:at+probeBytes]) > probeThreshold {
-			return false
-		}
-	}
-	return true
-}
-
 var errRoundTrip = errors.New("cas: a compressed chunk did not decompress to what it was made from: check this machine's memory")
 
 // encode returns the stored form of plain, in scratch's memory when it is not plain itself. Compression is kept only when
-// it saves at least 5 %, and only after it was undone again and compared: a store must not depend on healthy RAM.
+// it saves at least 5 %, and only after it was undone again and compared: a store must not depend on healthy RAM. There is no probe
+// for noise: the encoder gives up on it by itself, at 8 GB/s a core, which is faster than any estimate that was tried.
 func (c *codec) encode(plain, scratch []byte) (enc encoding, stored []byte, err error) {
-	if len(plain) < 64 || incompressible(plain) {
+	if len(plain) < 64 {
 		return encPlain, plain, nil
 	}
 	stored = c.enc.EncodeAll(plain, scratch[:0])
