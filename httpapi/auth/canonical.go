@@ -26,9 +26,9 @@ const (
 	EmptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
-// appendEscaped appends s the way AWS wants URIs encoded: every byte but unreserved characters as %XX in upper case,
+// AppendEscaped appends s the way AWS wants URIs encoded: every byte but unreserved characters as %XX in upper case,
 // "/" too unless keepSlash.
-func appendEscaped(dst []byte, s string, keepSlash bool) []byte {
+func AppendEscaped(dst []byte, s string, keepSlash bool) []byte {
 	const upperHex = "0123456789ABCDEF"
 	for i := range len(s) {
 		c := s[i]
@@ -41,16 +41,16 @@ func appendEscaped(dst []byte, s string, keepSlash bool) []byte {
 	return dst
 }
 
-// A queryParam is one name and value of a query, decoded.
-type queryParam struct{ name, value string }
+// A Param is one name and value of a query, decoded.
+type Param struct{ Name, Value string }
 
-// parseQuery splits a raw query in its order. It differs from url.ParseQuery in keeping order, and in that ";" is an ordinary
+// ParseQuery splits a raw query in its order. It differs from url.ParseQuery in keeping order, and in that ";" is an ordinary
 // character. ok is false when an escape is malformed.
-func parseQuery(raw string) (params []queryParam, ok bool) {
+func ParseQuery(raw string) (params []Param, ok bool) {
 	if raw == "" {
 		return nil, true
 	}
-	params = make([]queryParam, 0, 1+strings.Count(raw, "&"))
+	params = make([]Param, 0, 1+strings.Count(raw, "&"))
 	for raw != "" {
 		var piece string
 		piece, raw, _ = strings.Cut(raw, "&")
@@ -63,24 +63,24 @@ func parseQuery(raw string) (params []queryParam, ok bool) {
 		if err1 != nil || err2 != nil {
 			return nil, false
 		}
-		params = append(params, queryParam{n, v})
+		params = append(params, Param{n, v})
 	}
 	return params, true
 }
 
 // appendCanonicalQuery appends the canonical form of params without X-Amz-Signature.
-func appendCanonicalQuery(dst []byte, params []queryParam) []byte {
+func appendCanonicalQuery(dst []byte, params []Param) []byte {
 	if len(params) == 0 {
 		return dst
 	}
 	encoded := make([]string, 0, len(params))
 	for _, p := range params {
-		if p.name == "X-Amz-Signature" {
+		if p.Name == "X-Amz-Signature" {
 			continue
 		}
-		b := appendEscaped(nil, p.name, false)
+		b := AppendEscaped(nil, p.Name, false)
 		b = append(b, '=')
-		encoded = append(encoded, string(appendEscaped(b, p.value, false)))
+		encoded = append(encoded, string(AppendEscaped(b, p.Value, false)))
 	}
 	// The order is that of names, then values; "=" is smaller than all unreserved characters but "-" and ".",
 	// so whole strings may not be compared.
@@ -139,7 +139,7 @@ func appendTrimmed(dst []byte, v string) []byte {
 }
 
 // canonicalRequest builds the text that is signed. path is the escaped path to use; signedHeaders are in lower case and sorted.
-func canonicalRequest(r *http.Request, path string, params []queryParam, signedHeaders []string, payloadHash string) []byte {
+func canonicalRequest(r *http.Request, path string, params []Param, signedHeaders []string, payloadHash string) []byte {
 	b := make([]byte, 0, 1024)
 	b = append(b, r.Method...)
 	b = append(b, '\n')
@@ -179,7 +179,7 @@ func canonicalPath(u *url.URL) (strict, sent string) {
 	if path == "" {
 		path = "/"
 	}
-	return string(appendEscaped(make([]byte, 0, len(path)+16), path, true)), sent
+	return string(AppendEscaped(make([]byte, 0, len(path)+16), path, true)), sent
 }
 
 // A scope is what a signing key is good for.

@@ -120,16 +120,16 @@ func validSignature(s string) bool {
 }
 
 // parsePresigned reads the signature in a query. Each of its parameters may come once.
-func (v *Verifier) parsePresigned(params []queryParam) (claim, error) {
+func (v *Verifier) parsePresigned(params []Param) (claim, error) {
 	var c claim
 	got := make(map[string]string, 6)
 	for _, p := range params {
-		switch p.name {
+		switch p.Name {
 		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Expires":
-			if _, twice := got[p.name]; twice || p.value == "" {
+			if _, twice := got[p.Name]; twice || p.Value == "" {
 				return c, s3err.AuthorizationQueryParametersError
 			}
-			got[p.name] = p.value
+			got[p.Name] = p.Value
 		}
 	}
 	if len(got) != 6 {

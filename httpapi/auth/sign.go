@@ -59,7 +59,7 @@ func headersToSign(r *http.Request) []string {
 }
 
 func signRequest(r *http.Request, c Credentials, s scope, signed []string, payloadHash string, at time.Time) string {
-	params, _ := parseQuery(r.URL.RawQuery)
+	params, _ := ParseQuery(r.URL.RawQuery)
 	path, _ := canonicalPath(r.URL)
 	text := stringToSign(at, s, canonicalRequest(r, path, params, signed, payloadHash))
 	return hex.EncodeToString(hmacSHA256(signingKey(c.SecretKey, s), text))

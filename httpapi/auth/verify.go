@@ -67,14 +67,14 @@ type claim struct {
 // Verify finds out who sent r. Requests without any signature are anonymous, not an error. Errors are *s3err.Error, but for
 // failures of Keys.
 func (v *Verifier) Verify(r *http.Request) (Result, error) {
-	params, ok := parseQuery(r.URL.RawQuery)
+	params, ok := ParseQuery(r.URL.RawQuery)
 	if !ok {
 		return Result{}, s3err.InvalidURI
 	}
 	header := r.Header.Get("Authorization")
 	var inQuery, inQueryV2 bool
 	for _, p := range params {
-		switch p.name {
+		switch p.Name {
 		case "X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential":
 			inQuery = true
 		case "Signature", "AWSAccessKeyId":
@@ -109,7 +109,7 @@ func scheme(header string) string {
 	return s
 }
 
-func (v *Verifier) header(r *http.Request, header string, params []queryParam) (Result, error) {
+func (v *Verifier) header(r *http.Request, header string, params []Param) (Result, error) {
 	c, err := v.parseHeader(r, header)
 	if err != nil {
 		return Result{}, err
@@ -142,15 +142,15 @@ func (v *Verifier) header(r *http.Request, header string, params []queryParam) (
 	return res, nil
 }
 
-func (v *Verifier) presigned(r *http.Request, params []queryParam) (Result, error) {
+func (v *Verifier) presigned(r *http.Request, params []Param) (Result, error) {
 	c, err := v.parsePresigned(params)
 	if err != nil {
 		return Result{}, err
 	}
 	payload := payloadHashOf(r)
 	for _, p := range params {
-		if p.name == "X-Amz-Content-Sha256" {
-			payload = p.value
+		if p.Name == "X-Amz-Content-Sha256" {
+			payload = p.Value
 		}
 	}
 	if err := checkPayloadHash(payload); err != nil {
@@ -191,7 +191,7 @@ func (v *Verifier) lookup(ctx context.Context, accessKey string) (Identity, stri
 }
 
 // check compares the signature and returns the signing key.
-func (v *Verifier) check(r *http.Request, c claim, secret string, params []queryParam, payload string) ([]byte, error) {
+func (v *Verifier) check(r *http.Request, c claim, secret string, params []Param, payload string) ([]byte, error) {
 	if missing := unsignedHeaders(r, c.signed); missing != "" {
 		return nil, s3err.AccessDenied.WithMessage("There were headers present in the request which were not signed").With("HeadersNotSigned", missing)
 	}
@@ -199,7 +199,7 @@ func (v *Verifier) check(r *http.Request, c claim, secret string, params []query
 		return nil, s3err.InvalidToken
 	}
 	for _, p := range params {
-		if p.name == "X-Amz-Security-Token" {
+		if p.Name == "X-Amz-Security-Token" {
 			return nil, s3err.InvalidToken
 		}
 	}

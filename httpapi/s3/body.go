@@ -1,0 +1,189 @@
+package s3
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/casd/casd/cas"
+	"github.com/casd/casd/httpapi/auth"
+	"github.com/casd/casd/httpapi/awschunked"
+	"github.com/casd/casd/httpapi/digest"
+	"github.com/casd/casd/httpapi/s3err"
+)
+
+// A body is that of one request: what to read, what is computed while it is read, and what the client claims of it.
+type body struct {
+	src     io.Reader
+	length  int64 // decoded bytes, -1 unknown
+	chunked *awschunked.Reader
+	hasher  *digest.Hasher
+
+	md5      []byte // claimed, nil for none
+	sha256   string // claimed in hex, empty for none
+	checksum checksumClaim
+
+	err error // what reading failed with, in the words of S3
+}
+
+// openBody prepares to read the body; it reads nothing, so that "100 Continue" is not sent to a client that will be refused. lengthMax bounds the
+// decoded length in bytes. compute names digests to compute beyond those that the client claims. A body of unknown length is
+// refused unless anyLength.
+func (q *request) openBody(compute digest.Set, lengthMax int64, anyLength bool) (*body, error) {
+	b := &body{src: q.Body, length: q.ContentLength}
+	payload := q.auth.PayloadHash
+	streaming := strings.HasPrefix(payload, "STREAMING-")
+	var err error
+	b.checksum, err = parseChecksum(q.Header, strings.HasSuffix(payload, "-TRAILER"))
+	if err != nil {
+		return nil, err
+	}
+	if v := q.Header.Values("Content-Md5"); len(v) > 0 {
+		b.md5, err = base64.StdEncoding.Strict().DecodeString(v[0])
+		if err != nil || len(b.md5) != digest.MD5.Size() {
+			return nil, s3err.InvalidDigest.With("Content-MD5", v[0])
+		}
+		compute |= digest.MD5
+	}
+	switch {
+	case streaming:
+		v := q.Header.Get("X-Amz-Decoded-Content-Length")
+		if v == "" {
+			return nil, s3err.MissingContentLength
+		}
+		b.length, err = strconv.ParseInt(v, 10, 64)
+		if err != nil || b.length < 0 {
+			return nil, s3err.Argument("x-amz-decoded-content-length", v, "The decoded content length must be a number that is not negative.")
+		}
+	case b.length < 0 && !anyLength:
+		return nil, s3err.MissingContentLength
+	case payload != auth.UnsignedPayload:
+		b.sha256 = strings.ToLower(payload)
+		compute |= digest.SHA256
+	}
+	if b.length > lengthMax {
+		return nil, s3err.EntityTooLarge.With("ProposedSize", strconv.FormatInt(b.length, 10)).With("MaxSizeAllowed", strconv.FormatInt(lengthMax, 10))
+	}
+	if streaming {
+		o := awschunked.Options{Length: b.length}
+		if payload != auth.StreamingUnsignedTrailer {
+			o.Signer = q.auth.Chunks
+		}
+		if b.checksum.trailer != "" {
+			o.Trailers = []string{b.checksum.trailer}
+		}
+		b.chunked = awschunked.New(q.Body, o)
+		b.src = b.chunked
+	}
+	b.hasher = digest.New(compute | b.checksum.algorithm)
+	return b, nil
+}
+
+// Read implements io.Reader for the store. Its errors are *s3err.Error.
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.src.Read(p)
+	if err == nil || err == io.EOF { //nolint:errorlint // readers return it bare
+		return n, err
+	}
+	b.err = bodyError(err)
+	return n, b.err
+}
+
+// bodyError tells why a body could not be read.
+func bodyError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return s3err.RequestTimeout
+	case errors.Is(err, awschunked.ErrSignature):
+		return s3err.SignatureDoesNotMatch
+	case errors.Is(err, awschunked.ErrTrailer):
+		return s3err.MalformedTrailer
+	case errors.Is(err, awschunked.ErrMalformed):
+		return s3err.InvalidRequest.WithMessage("The body is not well-formed in the encoding aws-chunked.")
+	}
+	return s3err.IncompleteBody // cut off, or of another length than declared
+}
+
+// verify checks everything that the client claimed, once all n bytes were read and digested. On success the hasher may be asked
+// and then be released.
+func (b *body) verify(n int64) error {
+	if b.length >= 0 && n != b.length {
+		return s3err.IncompleteBody
+	}
+	h := b.hasher
+	if b.sha256 != "" {
+		if got := hex.EncodeToString(h.Sum(digest.SHA256)); got != b.sha256 {
+			return s3err.ContentSHA256Mismatch.With("ClientComputedContentSHA256", b.sha256).With("S3ComputedContentSHA256", got)
+		}
+	}
+	if b.md5 != nil && string(b.md5) != string(h.Sum(digest.MD5)) {
+		return s3err.BadDigest.
+			With("ExpectedDigest", base64.StdEncoding.EncodeToString(b.md5)).
+			With("CalculatedDigest", h.Base64(digest.MD5))
+	}
+	c := &b.checksum
+	if c.trailer != "" {
+		c.value = b.chunked.Trailer(c.trailer)
+		if !c.algorithm.Valid(c.value) {
+			return s3err.InvalidRequest.WithMessage("Value for " + c.trailer + " trailing header is invalid.")
+		}
+	}
+	if c.value != "" && c.value != h.Base64(c.algorithm) {
+		return s3err.BadDigest.WithMessage("The " + c.algorithm.String() + " you specified did not match the calculated checksum.")
+	}
+	return nil
+}
+
+// attributes are the ETag of the body, and the checksum that is to be kept: the claimed one, or else one of algorithm a (0 for none).
+func (b *body) attributes(a digest.Algorithm) (etag string, c cas.Checksum) {
+	if b.checksum.algorithm != 0 {
+		a = b.checksum.algorithm
+	}
+	if a != 0 {
+		c = cas.Checksum{Algorithm: a.String(), Type: digest.FullObject, Value: b.hasher.Base64(a)}
+	}
+	return hex.EncodeToString(b.hasher.Sum(digest.MD5)), c
+}
+
+// failed chooses the error of an upload: what is wrong with the body explains more than what the store made of it.
+func (b *body) failed(err error) error {
+	if b.err != nil && !errors.Is(err, cas.ErrUnknownOutcome) {
+		return b.err
+	}
+	return err
+}
+
+// small reads a whole body that is held in memory (XML), and verifies it.
+func (q *request) small(digestDemanded bool) ([]byte, error) {
+	lengthMax := q.api.o.XMLBytes
+	b, err := q.openBody(0, lengthMax, true)
+	if errors.Is(err, s3err.EntityTooLarge) {
+		return nil, s3err.MaxMessageLengthExceeded.With("MaxMessageLengthBytes", strconv.FormatInt(lengthMax, 10))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if digestDemanded && b.md5 == nil && b.checksum.algorithm == 0 {
+		return nil, s3err.InvalidRequest.WithMessage("Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
+	}
+	data, err := io.ReadAll(io.LimitReader(b, lengthMax+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > lengthMax {
+		return nil, s3err.MaxMessageLengthExceeded.With("MaxMessageLengthBytes", strconv.FormatInt(lengthMax, 10))
+	}
+	_, _ = b.hasher.Write(data)
+	if err := b.verify(int64(len(data))); err != nil {
+		return nil, err
+	}
+	b.hasher.Release()
+	return data, nil
+}
