@@ -14,7 +14,7 @@ const module = "github.com/casd/casd/"
 // one layer packages may import one another. Tests obey too, but for testMay.
 var layers = map[string]struct{ may, testMay []string }{
 	"chunking":          {},
-	"erasure":           {},
+	"erasure":           {testMay: []string{"erasure/faultfs"}},
 	"index":             {},
 	"cas":               {may: []string{"chunking", "erasure", "index"}, testMay: []string{"erasure/faultfs"}},
 	"httpapi":           {may: []string{"cas"}, testMay: []string{"erasure/faultfs"}},

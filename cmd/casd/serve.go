@@ -169,7 +169,7 @@ func serve(ctx context.Context, o serveOptions, strays []string, stderr io.Write
 		if o.adminListen != "" {
 			admin = listeners[1]
 		}
-		log.Info("ready", slog.String("address", listeners[0].Addr().String()), slog.Duration("took", time.Since(began)))
+		log.Info("ready", slog.String("address", listeners[0].Addr().String()), slog.Float64("seconds", time.Since(began).Seconds()))
 		return serveWhileAlive(ctx, server, store, listeners[0], admin, tlsConf)
 	}()
 	log.Info("closing the store")

@@ -1,12 +1,14 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +19,8 @@ import (
 type startingServer struct {
 	servers []*http.Server
 	leases  []*leasedListener
-	done    chan struct{} // one value a server
+	done    chan struct{}  // one value a server that accepts no more
+	conns   sync.WaitGroup // open connections
 }
 
 func startAnswering(listeners []net.Listener, conf *tls.Config) *startingServer {
@@ -28,7 +31,8 @@ func startAnswering(listeners []net.Listener, conf *tls.Config) *startingServer 
 		if conf != nil {
 			plain = tls.NewListener(lease, conf)
 		}
-		server := &http.Server{Handler: http.HandlerFunc(answerStarting), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+		server := &http.Server{Handler: http.HandlerFunc(answerStarting), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, ConnState: s.count,
+			ErrorLog: log.New(io.Discard, "", 0)} // clients cause what it would hold
 		server.SetKeepAlivesEnabled(false)
 		s.servers = append(s.servers, server)
 		s.leases = append(s.leases, lease)
@@ -40,20 +44,40 @@ func startAnswering(listeners []net.Listener, conf *tls.Config) *startingServer 
 	return s
 }
 
+func (s *startingServer) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.conns.Add(1)
+	case http.StateClosed:
+		s.conns.Done()
+	}
+}
+
 // releaseTimeout is short, since a client that connected and asks nothing would delay the start.
 const releaseTimeout = 500 * time.Millisecond
 
-// release returns when no listener is read any more and the answers under way are out, for which it waits at most releaseTimeout.
+// release returns when no listener is read any more and every connection was answered, for which it waits at most
+// releaseTimeout. (http.Server.Shutdown would hang up on requests that it has just read.)
 func (s *startingServer) release() error {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	for _, server := range s.servers {
-		if err := server.Shutdown(ctx); err != nil {
-			_ = server.Close() // the connections that did not end in time
+	for _, lease := range s.leases {
+		if err := lease.Close(); err != nil {
+			return err
 		}
 	}
 	for range s.servers {
 		<-s.done
+	}
+	answered := make(chan struct{})
+	go func() {
+		s.conns.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(releaseTimeout):
+	}
+	for _, server := range s.servers {
+		_ = server.Close() // the connections that did not end in time
 	}
 	for _, lease := range s.leases {
 		if err := lease.giveBack(); err != nil {

@@ -13,7 +13,7 @@ func TestSizeValue(t *testing.T) {
 			t.Errorf("Set(%q) = %d, %v, want %d", in, v, err, want)
 		}
 	}
-	for _, in := range []string{"", "x", "1XB", "-1", "16EiB", "1e"} {
+	for _, in := range []string{"", "x", "1XB", "-1", "16EiB", "1e+9"} {
 		var v sizeValue
 		if err := v.Set(in); err == nil {
 			t.Errorf("Set(%q) = %d, want an error", in, v)
