@@ -264,12 +264,18 @@ func TestAWSSDK(t *testing.T) {
 	})
 }
 
-// TestMinioGo runs minio-go, which signs each chunk of its uploads, through the same.
+// TestMinioGo runs minio-go, which signs each chunk of its uploads, through the same, without and with trailers.
 func TestMinioGo(t *testing.T) {
 	t.Parallel()
+	for _, trailers := range []bool{false, true} {
+		t.Run(fmt.Sprintf("trailers %v", trailers), func(t *testing.T) { minioGo(t, trailers) })
+	}
+}
+
+func minioGo(t *testing.T, trailers bool) {
 	s := serve(t)
 	ctx := t.Context()
-	c, err := minio.New(s.Addr, &minio.Options{Creds: miniocreds.NewStaticV4(casdtest.User, casdtest.Password, ""), Region: casdtest.Region})
+	c, err := minio.New(s.Addr, &minio.Options{Creds: miniocreds.NewStaticV4(casdtest.User, casdtest.Password, ""), Region: casdtest.Region, TrailingHeaders: trailers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,9 +297,13 @@ func TestMinioGo(t *testing.T) {
 	}
 	for _, n := range []int{0, 1, 5000, 1 << 20, 20 << 20} {
 		body := bytesOf(uint64(n), n)
-		for _, opts := range []minio.PutObjectOptions{{}, {DisableMultipart: true}, {PartSize: 5 << 20, ConcurrentStreamParts: true, NumThreads: 3}, {SendContentMd5: true}, {DisableContentSha256: true}, {Checksum: minio.ChecksumCRC32C}} {
+		variants := []minio.PutObjectOptions{{}, {DisableMultipart: true}, {PartSize: 5 << 20, ConcurrentStreamParts: true, NumThreads: 3}, {SendContentMd5: true}, {DisableContentSha256: true}}
+		if trailers {
+			variants = append(variants, minio.PutObjectOptions{Checksum: minio.ChecksumCRC32C}, minio.PutObjectOptions{Checksum: minio.ChecksumSHA256}, minio.PutObjectOptions{Checksum: minio.ChecksumCRC64NVME, PartSize: 5 << 20})
+		}
+		for i, opts := range variants {
 			if _, err := c.PutObject(ctx, bucket, "key", bytes.NewReader(body), int64(n), opts); err != nil {
-				t.Fatalf("put of %d bytes with %+v: %v", n, opts, err)
+				t.Fatalf("put of %d bytes with options %d: %v", n, i, err)
 			}
 			check("key", body)
 		}
