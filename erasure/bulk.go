@@ -182,9 +182,14 @@ func (l *Log) retireData() {
 			return
 		}
 		l.dataMu.Lock()
-		l.retiring = slices.DeleteFunc(l.retiring, func(r *openSegment) bool { return r == o })
+		i := slices.Index(l.retiring, o)
+		if i >= 0 {
+			l.retiring = slices.Delete(l.retiring, i, i+1)
+		}
 		l.dataMu.Unlock()
-		l.seal(o)
+		if i >= 0 { // else repair was faster and ended it
+			l.seal(o)
+		}
 	})
 }
 

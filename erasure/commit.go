@@ -184,7 +184,10 @@ func (l *Log) putBehindBulk(recs []*record) (*openSegment, uint32, error) {
 	if len(l.retiring) > before {
 		return nil, 0, errRolled
 	}
-	floats := l.takeFloating()
+	floats, err := l.takeSettledFloating()
+	if err != nil {
+		return nil, 0, err
+	}
 	bulk := l.bulk
 	var sp savepoint
 	if bulk != nil {
@@ -208,6 +211,17 @@ func (l *Log) putBehindBulk(recs []*record) (*openSegment, uint32, error) {
 		return nil, 0, nil
 	}
 	return l.data, l.data.next.number, nil
+}
+
+// takeSettledFloating is takeFloating for a commit that goes into the data segment: it waits for a flush of floating records into the metadata segment, and
+// refuses when that failed, since those records are then in neither place. The caller holds dataMu.
+func (l *Log) takeSettledFloating() ([]*record, error) {
+	l.metaMu.Lock()
+	defer l.metaMu.Unlock()
+	if l.meta != nil && !l.meta.healthy() {
+		return nil, errSegmentFailed
+	}
+	return l.takeFloating(), nil
 }
 
 // lockBehindRetiring takes dataMu when every retiring segment is durable and delivered.

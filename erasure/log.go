@@ -237,19 +237,23 @@ func (l *Log) WriteState() error {
 
 // membership applies the membership rule to the directories that are in service.
 func (l *Log) membership() error {
-	present, absent := 0, 0
-	for _, d := range l.dirs {
-		if d.readable() {
-			present++
-		} else {
-			absent++
-		}
-	}
+	absent := l.outOfService()
+	present := len(l.dirs) - absent
 	m := l.minParity()
 	if present < m+1 || absent > m {
-		return fmt.Errorf("%w: %d of %d directories are in service, parity is %d", ErrReadOnly, present, present+absent, m)
+		return fmt.Errorf("%w: %d of %d directories are in service, parity is %d", ErrReadOnly, present, len(l.dirs), m)
 	}
 	return nil
+}
+
+// outOfService counts the directories that are absent or offline.
+func (l *Log) outOfService() (n int) {
+	for _, d := range l.dirs {
+		if !d.readable() {
+			n++
+		}
+	}
+	return n
 }
 
 // minParity is the smallest parity of the store's code and any live segment.

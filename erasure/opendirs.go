@@ -324,7 +324,10 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 			if c.form == nil || c.form.Dir != member.ID {
 				continue
 			}
-			d.path, d.device, d.lock, d.state, d.reason = c.path, c.info.Device, c.lock, dirOnline, ""
+			d.path, d.device, d.state, d.reason = c.path, c.info.Device, dirOnline, ""
+			if c.lock != nil {
+				d.lock = c.lock
+			}
 			if other, ok := devices[c.info.Device]; ok {
 				if other != "" {
 					l.log.LogAttrs(context.Background(), slog.LevelWarn, "data directories share one device: its loss takes them all", slog.String("dir", other), slog.String("dir2", c.path))
@@ -333,7 +336,8 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 			} else {
 				devices[c.info.Device] = c.path
 			}
-			if err := l.fs.MkdirAll(d.segments()); err != nil {
+			// What a process that died early left here may not be durable yet, and everything rests on it.
+			if err := errors.Join(l.fs.MkdirAll(d.segments()), l.fs.SyncDir(d.path)); err != nil {
 				d.setOffline(err)
 			}
 		}

@@ -52,6 +52,10 @@ func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 	return vs, nil
 }
 
+// seqGap is added to the sequence at each start. A stripe that only absent directories hold is then still older than what comes: such a stripe was
+// never durable, and far fewer than that are in flight at once.
+const seqGap = 1 << 20
+
 // resume sets sequence, segment number and position behind everything that was ever seen.
 func (l *Log) resume() {
 	l.marksMu.Lock()
@@ -70,7 +74,10 @@ func (l *Log) resume() {
 	l.maxID = max(l.maxID, id)
 	l.segMu.Unlock()
 	l.mu.Lock()
-	l.seq, l.position = seq, pos
+	l.position = pos
+	if l.seq = seq; seq > 0 {
+		l.seq += seqGap
+	}
 	l.mu.Unlock()
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 
 	"github.com/zeebo/xxh3"
 )
@@ -21,6 +22,50 @@ const damageMax = 16
 // An error of fn ends the replay and is returned. What cannot be read is left out; the replay goes on, and the error says at its end what is missing: it
 // matches ErrCorrupt or ErrUnavailable. In memory is one stripe, or one directory stripe, of each segment whose sequences overlap.
 func (l *Log) Replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(Replayed) error) error {
+	return l.replay(ctx, after, bodies, func(_ stripeInfo, r Replayed) error { return fn(r) })
+}
+
+// FindVerdicts reads the verdicts out of the log behind a sequence and sets those that count. kind is that of the records that hold verdicts, and decode gives
+// the verdicts of the body of one. It returns what was set, the oldest first. It is called after SetVerdicts with those of the catalog, before Replay.
+//
+// A stripe that a later verdict voids may hold a verdict too, which then never counted and may say something else. Sequences follow time, so the
+// latest records are looked at first.
+func (l *Log) FindVerdicts(ctx context.Context, after uint64, kind uint8, decode func(body []byte) ([]Verdict, error)) ([]Verdict, error) {
+	type found struct {
+		segment SegmentID
+		stripe  uint32
+		vs      []Verdict
+	}
+	var all []found
+	damage := l.replay(ctx, after, func(k uint8) bool { return k == kind }, func(st stripeInfo, r Replayed) error {
+		if r.Kind != kind {
+			return nil
+		}
+		vs, err := decode(r.Body)
+		all = append(all, found{r.Location.Segment(), st.number, vs})
+		return err
+	})
+	if damage != nil && !errors.Is(damage, ErrCorrupt) && !errors.Is(damage, ErrUnavailable) {
+		return nil, damage // damage is for Replay to report
+	}
+	var set []Verdict
+	for _, f := range slices.Backward(all) {
+		l.segMu.RLock()
+		end, ended := l.verdicts[f.segment]
+		l.segMu.RUnlock()
+		if ended && f.stripe >= end.Stripes {
+			continue
+		}
+		if err := l.SetVerdicts(f.vs); err != nil {
+			return nil, err
+		}
+		set = append(set, f.vs...)
+	}
+	slices.Reverse(set)
+	return set, nil
+}
+
+func (l *Log) replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(stripeInfo, Replayed) error) error {
 	if err := l.surveyAll(ctx); err != nil {
 		return err
 	}
@@ -56,6 +101,9 @@ func (l *Log) Replay(ctx context.Context, after uint64, bodies func(kind uint8) 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+	}
+	if out := l.outOfService(); out > l.minParity() {
+		r.missing(fmt.Errorf("%w: %d of %d directories are out of service, and whole segments may lie there", ErrUnavailable, out, len(l.dirs)))
 	}
 	return errors.Join(r.damage...)
 }
@@ -108,7 +156,7 @@ func (h *cursorHeap) Pop() any {
 type replay struct {
 	l      *Log
 	bodies func(kind uint8) bool
-	fn     func(Replayed) error
+	fn     func(stripeInfo, Replayed) error
 	damage []error
 }
 
@@ -153,7 +201,7 @@ func (r *replay) stripe(ctx context.Context, s *segment, e dirEntry) error {
 				continue
 			}
 		}
-		if err := r.fn(out); err != nil {
+		if err := r.fn(e.stripeInfo, out); err != nil {
 			return err
 		}
 	}
