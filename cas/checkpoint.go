@@ -46,6 +46,9 @@ func (s *Store) freeze(csn uint64) bool {
 
 func (s *Store) checkpointIfDue(csn uint64, tick bool) {
 	n := s.idx.OverlayEntries()
+	if s.failure() != nil {
+		return
+	}
 	if n == 0 || !tick && n < s.opts.CheckpointEntries && s.idx.OverlayBytes() < s.opts.OverlayBytesMax/4 {
 		return
 	}

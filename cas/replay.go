@@ -26,19 +26,30 @@ func (s *Store) recover(ctx context.Context) (csn uint64, last int64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := s.log.CheckPosition(from); err != nil {
+	err = s.log.CheckPosition(from)
+	if errors.Is(err, erasure.ErrAhead) {
 		return 0, 0, fmt.Errorf("the index %s covers more than the log holds: were all data directories given? "+
 			"If the log is right, remove the index file and start again, and it is built anew: %w", s.indexPath, err)
 	}
-	if err := s.knownVerdicts(ctx, from.Seq); err != nil {
-		return 0, 0, err
-	}
+	damage := err
 	r := &replay{s: s, csn: s.idx.Position().CSN}
-	if err := s.log.Replay(ctx, from.Seq, isMutation, r.add); err != nil {
-		return 0, 0, fmt.Errorf("replay: %w", err)
+	if damage == nil {
+		damage = s.knownVerdicts(ctx, from.Seq)
+	}
+	if damage == nil || isDamage(damage) {
+		damage = errors.Join(damage, s.log.Replay(ctx, from.Seq, isMutation, r.add))
+	}
+	if damage != nil && !isDamage(damage) {
+		return 0, 0, fmt.Errorf("replay: %w", damage)
 	}
 	if err := r.flush(); err != nil {
 		return 0, 0, err
+	}
+	if damage != nil {
+		// Part of what was acknowledged since the last checkpoint cannot be read. What is there is served; nothing may be
+		// written behind a history that is not whole, and the index file stays as it is.
+		s.fail(fmt.Errorf("the log cannot be replayed to its end: %w", damage))
+		return r.csn, r.last, nil
 	}
 	if r.mutations > 0 || r.chunks > 0 {
 		s.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "log replayed", slog.Uint64("after_csn", s.idx.Position().CSN), slog.Uint64("csn", r.csn),
@@ -58,6 +69,11 @@ func (s *Store) recover(ctx context.Context) (csn uint64, last int64, err error)
 		}
 	}
 	return csn, last, nil
+}
+
+// isDamage tells whether an error says that parts of the log cannot be had, as opposed to being misread or interrupted.
+func isDamage(err error) bool {
+	return errors.Is(err, erasure.ErrCorrupt) || errors.Is(err, erasure.ErrUnavailable) || errors.Is(err, errGap)
 }
 
 func isMutation(kind uint8) bool { return kind == kindMutation }
