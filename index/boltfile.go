@@ -106,11 +106,12 @@ type boltPage struct {
 	data   []byte // header included
 }
 
-// A pageReader reads the pages of a file and sees to it that none is read twice.
+// A pageReader reads the pages of a file that are reachable from its newest meta page. While bbolt has the file open it is used where
+// nobody commits.
 type pageReader struct {
 	file io.ReaderAt
 	meta boltMeta
-	seen []uint64 // bitmap of pages
+	seen []uint64 // bitmap of pages; nil: not after once
 }
 
 func newPageReader(file *os.File) (*pageReader, error) {
@@ -125,9 +126,13 @@ func newPageReader(file *os.File) (*pageReader, error) {
 	if meta.pages < 2 || meta.pages > uint64(info.Size())/uint64(meta.pageBytes) {
 		return nil, &CorruptError{Reason: fmt.Sprintf("the file has %d bytes and should have %d pages of %d", info.Size(), meta.pages, meta.pageBytes)}
 	}
-	r := &pageReader{file: file, meta: meta, seen: make([]uint64, meta.pages/64+1)}
+	return &pageReader{file: file, meta: meta}, nil
+}
+
+// once makes the reader see to it that no page is read twice: none has two parents.
+func (r *pageReader) once() {
+	r.seen = make([]uint64, r.meta.pages/64+1)
 	r.seen[0] |= 3 // the meta pages
-	return r, nil
 }
 
 // claim marks pages number to number+more as used.
@@ -135,7 +140,7 @@ func (r *pageReader) claim(number, more uint64) error {
 	if number >= r.meta.pages || more >= r.meta.pages-number {
 		return badPage(number, "it lies past the end")
 	}
-	for n := number; n <= number+more; n++ {
+	for n := number; n <= number+more && r.seen != nil; n++ {
 		if r.seen[n/64]&(1<<(n%64)) != 0 {
 			return badPage(n, "it is used twice")
 		}

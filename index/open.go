@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 // Open opens the index in the file o.Path and makes it when it is missing. An error matches ErrCorrupt when the file is
-// damaged or of another format version: the caller deletes it and opens a new one. It matches
+// damaged or of another format version: the caller calls Remove and opens a new one. It matches
 // ErrLocked when the file is in use.
 //
 // After anything but a clean shutdown the whole file is read and proven, which takes about a second for each GiB in the page cache.
@@ -236,11 +237,27 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// abandon lets go of the file, and of its lock, when bbolt cannot be trusted to. The mapping stays: readers may be in it.
+// abandon lets go of the file, and of its lock, when bbolt cannot be trusted to. The mapping stays: readers may be in it. It would keep
+// the lock as well, as it holds on to the file description.
 func (db *DB) abandon() {
 	db.closed.Store(true)
 	if db.bolt != nil && db.broken.Load() == nil {
 		_ = db.bolt.Close()
 	}
+	_ = syscall.Flock(int(db.file.Fd()), syscall.LOCK_UN)
 	_ = db.file.Close()
+}
+
+// Remove deletes the index at path, which nobody has open, so that it can be made anew. A missing one is fine. The file is truncated
+// first: a damaged one may still be mapped by this process and would keep its space until the end.
+func Remove(path string) error {
+	if err := os.Truncate(path, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("index: removing: %w", err)
+	}
+	for _, name := range []string{path, path + cleanSuffix} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("index: removing: %w", err)
+		}
+	}
+	return nil
 }

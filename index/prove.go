@@ -10,10 +10,6 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// pageDepthMax is how deep the page tree of a table may be. With two children a page it would hold more
-// than any disk.
-const pageDepthMax = 64
-
 // proveFile reads all of a file that bbolt has not open and proves it: the page tree, rows, counts, set hashes and, when there
 // is one, the free list. An empty file is fine. An error that matches ErrCorrupt is a proof of damage. Memory: one page for each level
 // of the tree, and a bit for each page.
@@ -21,11 +17,12 @@ func proveFile(file *os.File) error {
 	if info, err := file.Stat(); err != nil || info.Size() == 0 {
 		return err
 	}
-	readAhead(file)
 	pages, err := newPageReader(file)
 	if err != nil {
 		return err
 	}
+	readAhead(file, int64(pages.meta.pages)*int64(pages.meta.pageBytes)) // behind that is a hole
+	pages.once()
 	p := &prover{pages: pages}
 	if err := p.root(); err != nil {
 		return err
@@ -44,7 +41,7 @@ type prover struct {
 
 // root proves the root bucket, whose elements are the tables.
 func (p *prover) root() error {
-	err := p.tree(p.pages.meta.root, nil, nil, 0, func(e element) error {
+	err := p.pages.walk(p.pages.meta.root, nil, func(e element) error {
 		if !e.isBucket {
 			return &CorruptError{Reason: "a row lies outside of all tables"}
 		}
@@ -63,41 +60,20 @@ func (p *prover) root() error {
 
 // bucket proves one table, or the bucket of the checkpoint.
 func (p *prover) bucket(name, header []byte) error {
-	row := p.metaRow
-	if !bytes.Equal(name, metaBucket) {
-		t := Table(name[0])
-		if len(name) != 1 || !t.valid() && t != tableChunks {
-			return &CorruptError{Reason: fmt.Sprintf("there is an unknown table %.40q", name)}
-		}
-		p.tables++
-		row = func(e element) (err error) {
-			var hash uint128
-			hash, p.scratch, err = proveRow(p.scratch, t, e.key, e.value)
-			p.sums[t].add(hash)
-			return err
-		}
+	if bytes.Equal(name, metaBucket) {
+		return p.pages.walkBucket(header, nil, p.metaRow)
 	}
-	each := func(e element) error {
-		if e.isBucket {
-			return &CorruptError{Reason: "there is a table in a table"}
-		}
-		return row(e)
+	t := Table(name[0])
+	if len(name) != 1 || !t.valid() && t != tableChunks {
+		return &CorruptError{Reason: fmt.Sprintf("there is an unknown table %.40q", name)}
 	}
-	if len(header) < bucketHeaderBytes {
-		return &CorruptError{Reason: fmt.Sprintf("the header of table %.40q is too short", name)}
-	}
-	if root := binary.LittleEndian.Uint64(header); root != 0 {
-		return p.tree(root, nil, nil, 0, each)
-	}
-	inline := boltPage{data: header[bucketHeaderBytes:]}
-	if len(inline.data) < pageHeaderBytes {
-		return &CorruptError{Reason: fmt.Sprintf("the header of table %.40q is too short", name)}
-	}
-	inline.kind, inline.count = binary.LittleEndian.Uint16(inline.data[8:]), int(binary.LittleEndian.Uint16(inline.data[10:]))
-	if inline.kind != leafPage {
-		return &CorruptError{Reason: fmt.Sprintf("the page in the header of table %.40q is no leaf", name)}
-	}
-	return p.leaf(&inline, nil, nil, each)
+	p.tables++
+	return p.pages.walkBucket(header, nil, func(e element) (err error) {
+		var hash uint128
+		hash, p.scratch, err = proveRow(p.scratch, t, e.key, e.value)
+		p.sums[t].add(hash)
+		return err
+	})
 }
 
 // metaRow takes a row of the bucket of the checkpoint.
@@ -111,60 +87,6 @@ func (p *prover) metaRow(e element) error {
 		return checkFormat(e.value)
 	}
 	return &CorruptError{Reason: fmt.Sprintf("there is an unknown row %.40q beside the checkpoint", e.key)}
-}
-
-// tree proves the page tree under page number, whose keys must be at least lo and before hi (nil: no bound), and calls each with every element of its leaves.
-func (p *prover) tree(number uint64, lo, hi []byte, depth int, each func(element) error) error {
-	if depth > pageDepthMax {
-		return badPage(number, "the tree is too deep")
-	}
-	page, err := p.pages.read(number)
-	if err != nil {
-		return err
-	}
-	switch {
-	case page.kind == leafPage:
-		return p.leaf(&page, lo, hi, each)
-	case page.kind != branchPage || page.count == 0:
-		return badPage(number, "it is neither a branch nor a leaf")
-	}
-	e, err := page.element(0)
-	for i := 1; err == nil; i++ {
-		var next element
-		bound := hi
-		if i < page.count {
-			if next, err = page.element(i); err != nil {
-				return err
-			}
-			bound = next.key
-		}
-		if !keyBefore(e.key, bound) || bytes.Compare(e.key, lo) < 0 {
-			return badPage(number, "its keys are out of order")
-		}
-		if err = p.tree(e.child, e.key, bound, depth+1, each); err != nil || i == page.count {
-			return err
-		}
-		e = next
-	}
-	return err
-}
-
-func (p *prover) leaf(page *boltPage, lo, hi []byte, each func(element) error) error {
-	var last []byte
-	for i := range page.count {
-		e, err := page.element(i)
-		if err != nil {
-			return err
-		}
-		if bytes.Compare(e.key, lo) < 0 || !keyBefore(e.key, hi) || i > 0 && bytes.Compare(e.key, last) <= 0 {
-			return badPage(page.number, "its keys are out of order")
-		}
-		last = e.key
-		if err := each(e); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // freeList proves that no page on the free list is used. bbolt would overwrite it.

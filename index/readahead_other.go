@@ -5,4 +5,4 @@ package index
 import "os"
 
 // readAhead does nothing where there is no such hint.
-func readAhead(*os.File) {}
+func readAhead(*os.File, int64) {}

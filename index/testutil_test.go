@@ -3,6 +3,7 @@ package index
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,12 +72,36 @@ func rowsOf(t tester, it *Iter) string {
 	return string(out)
 }
 
-// copyFile copies what a crash would leave of a file: its bytes, without the clean mark.
+// copyFile copies what a crash would leave of an index: its bytes, without the clean mark. Only the pages that bbolt has handed out are
+// copied; the rest of the 16 MiB is a hole.
 func copyFile(t tester, from, to string) {
 	t.Helper()
-	b, err := os.ReadFile(from)
+	source, err := os.Open(from)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer source.Close()
+	meta, err := readMeta(source)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	info, err := source.Stat()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	b := make([]byte, meta.pages*uint64(meta.pageBytes))
+	if _, err := io.ReadFull(source, b); err != nil {
+		t.Fatalf("%v", err)
+	}
+	writeFile(t, to, b, info.Size())
+}
+
+// writeFile writes a file that begins with b and goes on to size with a hole.
+func writeFile(t tester, path string, b []byte, size int64) {
+	t.Helper()
+	err := os.WriteFile(path, b, 0o600)
 	if err == nil {
-		err = os.WriteFile(to, b, 0o600)
+		err = os.Truncate(path, size)
 	}
 	if err != nil {
 		t.Fatalf("%v", err)

@@ -1,15 +1,12 @@
 package index
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"runtime/debug"
-
-	bolt "go.etcd.io/bbolt"
 )
 
-// verifyBatchRows is how many rows Verify reads in one read transaction.
+// verifyBatchRows is how many rows Verify reads while checkpoints wait.
 const verifyBatchRows = 64 << 10
 
 // A verification is a Verify in progress: the sums of all rows before a front. Checkpoints adjust it for the rows that
@@ -70,54 +67,49 @@ func (db *DB) Verify(ctx context.Context) error {
 	return db.compareSums(v)
 }
 
+// errBatchEnd ends a walk at the end of a batch.
+var errBatchEnd = errors.New("index: end of the batch")
+
 // verifyBatch reads the next rows of t and moves the front behind them. done: there are no more.
+//
+// It reads pages, not rows through bbolt: a damaged key in a branch page leads look-ups astray, but not walks.
 func (db *DB) verifyBatch(v *verification, t Table) (done bool, err error) {
-	db.writing.Lock()
+	db.writing.Lock() // nobody commits, so the pages of the newest meta page stay
 	defer db.writing.Unlock()
+	if err := db.usable(); err != nil {
+		return false, err
+	}
 	if v.table != t {
 		v.table, v.next = t, nil
 	}
-	tx, err := db.begin()
+	pages, err := newPageReader(db.file)
 	if err != nil {
 		return false, err
 	}
-	defer rollback(tx)
-	defer guard(&err, debug.SetPanicOnFault(true))
-	bucket := tx.Bucket(t.bucketName())
-	if bucket == nil {
+	header, err := pages.findBucket(t.bucketName())
+	if err != nil {
+		return false, err
+	}
+	if header == nil {
 		return false, &CorruptError{Table: t, Reason: "the table is missing"}
 	}
-	return v.readRows(bucket, t, verifyBatchRows)
-}
-
-// readRows adds up to limit rows of t from the front on, and moves the front. Every row is looked up as well: a damaged key in a branch
-// page may lead a look-up astray, and not a walk. Called under guard.
-func (v *verification) readRows(bucket *bolt.Bucket, t Table, limit int) (done bool, err error) {
-	var scratch, last []byte
-	cursor := bucket.Cursor()
-	key, row := cursor.Seek(v.next)
-	for range limit {
-		if key == nil {
-			v.table, v.next = t+1, nil // behind us is all of t
-			return true, nil
+	var scratch []byte
+	rows := 0
+	err = pages.walkBucket(header, v.next, func(e element) error {
+		if rows++; rows > verifyBatchRows {
+			v.next = e.key
+			return errBatchEnd
 		}
-		if order := bytes.Compare(key, last); order < 0 || order == 0 && last != nil {
-			return false, &CorruptError{Table: t, Key: bytes.Clone(key), Reason: "rows are out of order"}
-		}
-		last = append(last[:0], key...)
-		var hash uint128
-		if hash, scratch, err = proveRow(scratch, t, last, row); err != nil {
-			return false, err
-		}
-		if found := bucket.Get(last); len(found) != len(row) || len(row) > 0 && &found[0] != &row[0] {
-			return false, &CorruptError{Table: t, Key: last, Reason: "the row is not found by its key"}
-		}
+		hash, grown, err := proveRow(scratch, t, e.key, e.value)
+		scratch = grown
 		v.sums[t].add(hash)
-		key, row = cursor.Next()
+		return err
+	})
+	if errors.Is(err, errBatchEnd) {
+		return false, nil
 	}
-	// The least key past last.
-	v.next = append(bytes.Clone(last), 0)
-	return false, nil
+	v.table, v.next = t+1, nil // behind us is all of t
+	return true, err
 }
 
 // proveRow proves one row of any table and returns its hash.
