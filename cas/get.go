@@ -119,16 +119,41 @@ func (o *Object) damage(err error) error {
 	return err
 }
 
-// leaf returns the bytes of a leaf from skip on, at most n.
-func (s *Store) leaf(ctx context.Context, r ref, skip, n int64, cached bool) ([]byte, error) {
-	if r.kind == refZero {
-		return zeros[:min(r.size-skip, n, int64(len(zeros)))], nil
+// A lease is a chunk's plain bytes, in the cache or in buffers that go back when it is released.
+type lease struct {
+	b              []byte
+	stored, opened *[]byte
+}
+
+func (l *lease) release() {
+	if l.stored != nil {
+		putBuffer(l.stored)
+		putBuffer(l.opened)
 	}
-	b, err := s.readChunk(ctx, r, cached)
+	*l = lease{}
+}
+
+// leaf returns the bytes of a leaf from skip on, at most n. The lease must be released.
+func (s *Store) leaf(ctx context.Context, r ref, skip, n int64, cached bool) (l lease, err error) {
+	switch {
+	case r.kind == refZero:
+		l.b = zeros[:min(r.size-skip, n, int64(len(zeros)))]
+		return l, nil
+	case cached:
+		l.b, err = s.readChunk(ctx, r, true)
+	default:
+		var ok bool
+		if l.b, ok = s.cache.get(r.id); !ok {
+			l.stored, l.opened = getBuffer(int(r.size)), getBuffer(0)
+			l.b, err = s.loadChunk(ctx, r, l.stored, l.opened)
+		}
+	}
 	if err != nil {
-		return nil, err
+		l.release()
+		return l, err
 	}
-	return b[skip:min(int64(len(b)), skip+n)], nil
+	l.b = l.b[skip:min(int64(len(l.b)), skip+n)]
+	return l, nil
 }
 
 // zeros is what zero runs are written from.
@@ -142,11 +167,12 @@ func (o *Object) writeSerial(ctx context.Context, w io.Writer, m *manifestReader
 			return written, err
 		}
 		for size := r.size; skip < size && written < n; {
-			b, err := o.s.leaf(ctx, r, skip, n-written, cached)
+			l, err := o.s.leaf(ctx, r, skip, n-written, cached)
 			if err != nil {
 				return written, err
 			}
-			k, err := w.Write(b)
+			k, err := w.Write(l.b)
+			l.release()
 			written += int64(k)
 			skip += int64(k)
 			if err != nil {
@@ -162,7 +188,7 @@ type fetch struct {
 	r    ref
 	skip int64
 	n    int64
-	b    []byte
+	l    lease
 	err  error
 	done chan struct{}
 }
@@ -189,13 +215,14 @@ func (o *Object) writeAhead(ctx context.Context, w io.Writer, m *manifestReader,
 			go func() {
 				defer close(f.done)
 				if f.r.kind != refZero {
-					f.b, f.err = o.s.leaf(ctx, f.r, f.skip, f.n, cached)
+					f.l, f.err = o.s.leaf(ctx, f.r, f.skip, f.n, cached)
 				}
 			}()
 			select {
 			case queue <- f:
 			case <-ctx.Done():
 				<-f.done
+				f.l.release()
 				ended <- context.Cause(ctx)
 				return
 			}
@@ -206,6 +233,7 @@ func (o *Object) writeAhead(ctx context.Context, w io.Writer, m *manifestReader,
 		cancel()
 		for f := range queue { // nobody may still hold memory that is given back above
 			<-f.done
+			f.l.release()
 		}
 	}()
 	for f := range queue {
@@ -213,20 +241,28 @@ func (o *Object) writeAhead(ctx context.Context, w io.Writer, m *manifestReader,
 		if f.err != nil {
 			return written, f.err
 		}
-		for at := int64(0); at < f.n; {
-			b := f.b
-			if f.r.kind == refZero {
-				b = zeros[:min(f.n-at, int64(len(zeros)))]
-			}
-			k, err := w.Write(b)
-			written += int64(k)
-			at += int64(k)
-			if err != nil {
-				return written, err
-			}
+		k, err := f.write(w)
+		written += k
+		f.l.release()
+		if err != nil {
+			return written, err
 		}
 	}
 	return written, <-ended
+}
+
+// write writes what was fetched.
+func (f *fetch) write(w io.Writer) (written int64, err error) {
+	for written < f.n && err == nil {
+		b := f.l.b
+		if f.r.kind == refZero {
+			b = zeros[:min(f.n-written, int64(len(zeros)))]
+		}
+		var k int
+		k, err = w.Write(b)
+		written += int64(k)
+	}
+	return written, err
 }
 
 // readChunk returns the plain bytes of a chunk, verified. Nobody may change them.
@@ -234,21 +270,27 @@ func (s *Store) readChunk(ctx context.Context, r ref, cached bool) ([]byte, erro
 	if b, ok := s.cache.get(r.id); ok {
 		return b, nil
 	}
-	b, err := s.loadChunk(ctx, r)
-	if err != nil {
-		if errors.Is(err, ErrCorrupt) {
-			s.metrics.damagedChunks.Inc()
-			s.damaged.add(r.id)
-		}
-		return nil, fmt.Errorf("chunk %x: %w", r.id[:8], err)
-	}
-	if cached {
+	b, err := s.loadChunk(ctx, r, new([]byte), new([]byte))
+	if err == nil && cached {
 		s.cache.put(r.id, b)
 	}
-	return b, nil
+	return b, err
 }
 
-func (s *Store) loadChunk(ctx context.Context, r ref) ([]byte, error) {
+// loadChunk reads a chunk past the cache. The bytes lie in the memory of stored or opened, which it grows as needed.
+func (s *Store) loadChunk(ctx context.Context, r ref, stored, opened *[]byte) ([]byte, error) {
+	b, err := s.fetchChunk(ctx, r, stored, opened)
+	if err == nil {
+		return b, nil
+	}
+	if errors.Is(err, ErrCorrupt) {
+		s.metrics.damagedChunks.Inc()
+		s.damaged.add(r.id)
+	}
+	return nil, fmt.Errorf("chunk %x: %w", r.id[:8], err)
+}
+
+func (s *Store) fetchChunk(ctx context.Context, r ref, stored, opened *[]byte) ([]byte, error) {
 	for try := 0; ; try++ {
 		c, ok, err := s.idx.LookupChunk(r.id)
 		if err != nil {
@@ -257,7 +299,7 @@ func (s *Store) loadChunk(ctx context.Context, r ref) ([]byte, error) {
 		if !ok {
 			return nil, fmt.Errorf("is not in the chunk map: %w", ErrCorrupt)
 		}
-		stored, err := s.log.Read(ctx, erasure.Location(c.Location), nil)
+		*stored, err = s.log.Read(ctx, erasure.Location(c.Location), (*stored)[:0])
 		if errors.Is(err, erasure.ErrNotFound) && try == 0 {
 			continue // its segment was dropped after it had been copied elsewhere
 		}
@@ -267,7 +309,10 @@ func (s *Store) loadChunk(ctx context.Context, r ref) ([]byte, error) {
 		if err != nil {
 			return nil, logError("read", err)
 		}
-		plain, err := s.codec.decode(encoding(c.Encoding), stored, c.Size, nil)
+		if encoding(c.Encoding) != encPlain && cap(*opened) < int(c.Size) {
+			*opened = make([]byte, 0, c.Size)
+		}
+		plain, err := s.codec.decode(encoding(c.Encoding), *stored, c.Size, (*opened)[:0])
 		if err != nil {
 			return nil, err
 		}
