@@ -6,8 +6,8 @@
 //	trailers = *(name ":" value CRLF) ["x-amz-trailer-signature:" 64 hex digits CRLF] CRLF
 //
 // Signatures are there in the signed forms and then verified; each chunk's covers the one before. Bytes are handed on before
-// the signature of their chunk is known, so what is read counts only once Read has returned io.EOF. Chunks may have any size, since nothing of them is held;
-// lines are at most 1 KiB, and trailers 16 lines.
+// the signature of their chunk is known, so what is read counts only once Read has returned io.EOF. Nothing of a chunk is held, so they may be as big as they
+// like, but all except the last must have 8 KiB, as S3 demands. Lines are at most 1 KiB, and trailers 16 lines.
 package awschunked
 
 import (
@@ -26,6 +26,7 @@ import (
 const (
 	lineBytesMax    = 1 << 10
 	trailerLinesMax = 16
+	chunkBytesMin   = 8 << 10
 	bufferBytes     = 16 << 10
 )
 
@@ -34,6 +35,7 @@ var (
 	ErrMalformed = errors.New("awschunked: malformed encoding")
 	ErrSignature = errors.New("awschunked: a chunk signature does not match")
 	ErrTrailer   = errors.New("awschunked: malformed or missing trailer")
+	ErrChunkSize = errors.New("awschunked: a chunk that is not the last is smaller than 8 KiB")
 	ErrLength    = errors.New("awschunked: body has another length than declared")
 )
 
@@ -58,6 +60,7 @@ type Reader struct {
 	want    string    // signature of the chunk, as sent
 	left    uint64    // bytes to come of the chunk
 	inChunk bool
+	short   bool // the chunk before was smaller than one may be that is not the last
 	total   int64
 	trailer map[string]string
 	err     error
@@ -150,7 +153,10 @@ func (r *Reader) begin() (last bool, err error) {
 	if size == 0 {
 		return true, r.verify()
 	}
-	r.left, r.inChunk = size, true
+	if r.short {
+		return false, ErrChunkSize
+	}
+	r.left, r.inChunk, r.short = size, true, size < chunkBytesMin
 	return false, nil
 }
 

@@ -51,16 +51,15 @@ func (q *request) openBody(compute digest.Set, lengthMax int64, anyLength bool) 
 	}
 	switch {
 	case streaming:
-		v := q.Header.Get("X-Amz-Decoded-Content-Length")
-		if v == "" {
-			return nil, s3err.MissingContentLength
-		}
-		b.length, err = strconv.ParseInt(v, 10, 64)
+		b.length, err = strconv.ParseInt(q.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
 		if err != nil || b.length < 0 {
-			return nil, s3err.Argument("x-amz-decoded-content-length", v, "The decoded content length must be a number that is not negative.")
+			return nil, s3err.MissingContentLength
 		}
 	case b.length < 0 && !anyLength:
 		return nil, s3err.MissingContentLength
+	case payload == auth.UnsignedPayload && strings.Contains(strings.ToLower(q.Header.Get("Content-Encoding")), "aws-chunked"):
+		// The body might be in chunks, which nothing else says, and would be stored with their framing.
+		return nil, s3err.Argument("Content-Encoding", q.Header.Get("Content-Encoding"), "aws-chunked encoding is not supported when x-amz-content-sha256 UNSIGNED-PAYLOAD is supplied.")
 	case payload != auth.UnsignedPayload:
 		b.sha256 = strings.ToLower(payload)
 		compute |= digest.SHA256
@@ -105,10 +104,12 @@ func bodyError(err error) error {
 		return s3err.SignatureDoesNotMatch
 	case errors.Is(err, awschunked.ErrTrailer):
 		return s3err.MalformedTrailer
-	case errors.Is(err, awschunked.ErrMalformed):
-		return s3err.InvalidRequest.WithMessage("The body is not well-formed in the encoding aws-chunked.")
+	case errors.Is(err, awschunked.ErrChunkSize):
+		return s3err.InvalidChunkSize
+	case errors.Is(err, awschunked.ErrLength):
+		return s3err.IncompleteBody
 	}
-	return s3err.IncompleteBody // cut off, or of another length than declared
+	return s3err.IncompleteBody.WithMessage("The request body terminated unexpectedly") // cut off or malformed
 }
 
 // verify checks everything that the client claimed, once all n bytes were read and digested. On success the hasher may be asked

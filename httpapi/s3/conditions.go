@@ -70,10 +70,11 @@ func (c conditionHeaders) evaluate(h http.Header, etag string, modified time.Tim
 	return holds, ""
 }
 
-// writeCondition reads If-Match and If-None-Match of a write. It returns nil when there are none.
+// writeCondition reads If-Match and If-None-Match of a write. It returns nil when there are none. Like AWS it knows only "*" for If-None-Match,
+// and not both together.
 func (q *request) writeCondition() (cas.Condition, error) {
 	match, noneMatch := q.Header["If-Match"], q.Header["If-None-Match"]
-	if len(noneMatch) > 0 && (len(noneMatch) > 1 || strings.TrimSpace(noneMatch[0]) != "*") {
+	if len(noneMatch) > 0 && (len(noneMatch) > 1 || len(match) > 0 || strings.TrimSpace(noneMatch[0]) != "*") {
 		return nil, s3err.Header("If-None-Match")
 	}
 	if len(match) == 0 && len(noneMatch) == 0 {

@@ -25,8 +25,11 @@ func (q *request) maxKeys(name string) (int, error) {
 		return listKeysMax, nil
 	}
 	n, err := strconv.ParseInt(v, 10, 32)
-	if err != nil || n < 0 {
+	switch {
+	case err != nil:
 		return 0, s3err.Argument(name, v, "Provided "+name+" not an integer or within integer range")
+	case n < 0:
+		return 0, s3err.Argument(name, v, "Argument "+name+" must be an integer between 0 and 2147483647")
 	}
 	return int(min(n, listKeysMax)), nil
 }

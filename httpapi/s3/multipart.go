@@ -197,10 +197,11 @@ func completeParts(list []completePart) ([]cas.CompletePart, error) {
 			if v == "" {
 				continue
 			}
-			if parts[i].Checksum == nil {
-				parts[i].Checksum = make(map[string]string, 1)
+			a := digest.Checksums[j]
+			if parts[i].Checksum != nil || !a.Valid(v) {
+				return nil, s3err.Argument("Checksum", v, "Invalid Base64 or multiple checksums present in request")
 			}
-			parts[i].Checksum[digest.Checksums[j].String()] = v
+			parts[i].Checksum = map[string]string{a.String(): v}
 		}
 	}
 	return parts, nil
@@ -218,6 +219,9 @@ type completion struct {
 // completeClaim reads the headers of a completion.
 func (q *request) completeClaim() (*completion, error) {
 	c := &completion{size: -1, checksumType: strings.ToUpper(q.Header.Get("X-Amz-Checksum-Type"))}
+	if t := c.checksumType; t != "" && t != digest.Composite && t != digest.FullObject {
+		return nil, s3err.InvalidRequest.WithMessage("Value for x-amz-checksum-type header is invalid.")
+	}
 	for _, a := range digest.Checksums {
 		v := q.Header.Get(checksumHeader(a))
 		if v == "" {
@@ -226,16 +230,19 @@ func (q *request) completeClaim() (*completion, error) {
 		if c.algorithm != 0 {
 			return nil, s3err.InvalidRequest.WithMessage("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 		}
-		sum, _, _ := strings.Cut(v, "-") // a composite one may end in the number of parts
-		if !a.Valid(sum) {
+		sum, count, composite := strings.Cut(v, "-") // a composite one may end in the number of parts
+		if _, err := strconv.ParseUint(count, 10, 32); !a.Valid(sum) || composite && err != nil {
 			return nil, s3err.InvalidRequest.WithMessage("Value for " + checksumHeader(a) + " header is invalid.")
 		}
 		c.algorithm, c.value = a, v
 	}
 	if v := q.Header.Get("X-Amz-Mp-Object-Size"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || n < 0 {
-			return nil, s3err.InvalidRequest.WithMessage("Value for x-amz-mp-object-size header is invalid.")
+		switch {
+		case err != nil:
+			return nil, s3err.InvalidRequest.WithMessage("Value for x-amz-mp-object-size header is invalid: '" + v + "'")
+		case n < 0:
+			return nil, s3err.InvalidRequest.WithMessage("Value for x-amz-mp-object-size header is less than zero: '" + v + "'")
 		}
 		c.size = n
 	}
@@ -263,8 +270,8 @@ func (c *completion) finish(u cas.Upload, parts []cas.Part) (cas.Attributes, err
 	}
 	a, ok := digest.Parse(u.Checksum.Algorithm)
 	if !ok {
-		if c.algorithm != 0 {
-			return attrs, s3err.InvalidRequest.WithMessage("The upload was created without a checksum algorithm. The complete request must not include a checksum.")
+		if c.algorithm != 0 { // AWS drops it; we do not pretend to have checked it
+			return attrs, s3err.InvalidRequest.WithMessage("The upload was created without a checksum algorithm, so the checksum of the complete request cannot be verified.")
 		}
 		return attrs, nil
 	}
@@ -301,9 +308,12 @@ func (c *completion) checkParts(u cas.Upload, parts []cas.Part) error {
 		if u.Checksum.Type == digest.Composite && claimed[u.Checksum.Algorithm] == "" {
 			return s3err.InvalidRequest.WithMessage("The upload was created using a " + strings.ToLower(u.Checksum.Algorithm) + " checksum. The complete request must include the checksum for each part. It was missing for part " + itoa(parts[i].Number) + " in the request.")
 		}
-		for algorithm, v := range claimed {
-			if parts[i].Checksum.Algorithm == algorithm && parts[i].Checksum.Value != v {
+		for algorithm, v := range claimed { // at most one
+			switch has := parts[i].Checksum; {
+			case has.Algorithm == algorithm && has.Value != v:
 				return s3err.InvalidPart.With("PartNumber", itoa(parts[i].Number))
+			case has.Algorithm != algorithm: // nobody can tell whether it is right
+				return s3err.BadDigest.WithMessage("The " + strings.ToLower(algorithm) + " you specified for part " + itoa(parts[i].Number) + " did not match what we received.")
 			}
 		}
 	}

@@ -122,7 +122,12 @@ func (q *request) route() (*operation, error) {
 	k.copies = q.Method == http.MethodPut && k.level == object && q.Header.Get("X-Amz-Copy-Source") != ""
 	op := operationIndex[k]
 	if op == nil {
-		if k.sub != "" {
+		switch {
+		case k.sub == "uploads" && k.method == http.MethodGet:
+			return nil, s3err.InvalidRequest.WithMessage("Key is not expected for the GET method ?uploads subresource")
+		case k.sub == "versions" && k.level == object:
+			return nil, s3err.InvalidRequest.WithMessage("There is no such thing as the ?versions sub-resource for a key")
+		case k.sub != "":
 			return nil, s3err.NotImplemented.WithMessage("The sub-resource " + k.sub + " is not implemented for this method and resource.")
 		}
 		return nil, s3err.MethodNotAllowed.With("Method", q.Method).With("ResourceType", [...]string{"SERVICE", "BUCKET", "OBJECT"}[k.level])
@@ -139,6 +144,8 @@ func (q *request) route() (*operation, error) {
 // do what was not asked for: in reads, if they have a value and so cannot be a sub-resource.
 func (op *operation) accepts(name, value string) error {
 	switch {
+	case name == "partNumber" && op.name == "PutObject":
+		return s3err.Argument(name, value, "This operation does not accept partNumber without uploadId")
 	case name == op.sub, slices.Contains(op.params, name), name == "x-id":
 		return nil
 	case len(name) > 6 && strings.EqualFold(name[:6], "x-amz-"): // of the signature, or a header in the query

@@ -112,6 +112,7 @@ var (
 	EntityTooLarge           = newError(http.StatusBadRequest, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
 	EntityTooSmall           = newError(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
 	IncompleteBody           = newError(http.StatusBadRequest, "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header")
+	InvalidChunkSize         = newError(http.StatusBadRequest, "InvalidChunkSizeError", "Only the last chunk is allowed to have a size less than 8192 bytes")
 	InvalidDigest            = newError(http.StatusBadRequest, "InvalidDigest", "The Content-MD5 you specified was invalid.")
 	InvalidPart              = newError(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.")
 	InvalidPartNumber        = newError(http.StatusRequestedRangeNotSatisfiable, "InvalidPartNumber", "The requested partnumber is not satisfiable")
@@ -129,7 +130,6 @@ var (
 	PreconditionFailed       = newError(http.StatusPreconditionFailed, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
 	MissingObjectLockBucket  = newError(http.StatusBadRequest, "InvalidRequest", "Bucket is missing Object Lock Configuration")
 	CopyOntoItself           = newError(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
-	DecodedLengthMissing     = MissingContentLength
 	MaxMessageLengthExceeded = newError(http.StatusBadRequest, "MaxMessageLengthExceeded", "Your request was too big.")
 )
 
