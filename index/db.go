@@ -65,10 +65,13 @@ type state struct {
 // The state is loaded first. A transaction begun later may see rows that were written since. Those of its own frozen
 // overlay do no harm, they are the same rows. Any others come from an overlay that was frozen after the
 // state was loaded, and then the generation has moved.
-func (db *DB) snapshot() (*state, *bolt.Tx, error) {
+func (db *DB) snapshot() (*state, *bolt.Tx, error) { return db.snapshotBy(db.begin) }
+
+// snapshotBy is snapshot with what begins the transaction, for tests of what happens between the two.
+func (db *DB) snapshotBy(begin func() (*bolt.Tx, error)) (*state, *bolt.Tx, error) {
 	for {
 		s := db.state.Load()
-		tx, err := db.begin()
+		tx, err := begin()
 		if err != nil {
 			return nil, nil, err
 		}
