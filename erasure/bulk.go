@@ -197,17 +197,18 @@ func (l *Log) retireData() {
 func (l *Log) syncData(o *openSegment, target uint32) error {
 	o.syncMu.Lock()
 	defer o.syncMu.Unlock()
+	res := make(chan error, 1)
+	l.dataMu.Lock() // under which repair ends segments: the files of an ended one are closed
 	o.mu.Lock()
 	synced, ended := o.synced, o.ended
 	o.mu.Unlock()
-	switch {
-	case synced >= target:
-		return nil
-	case ended:
+	if synced >= target || ended {
+		l.dataMu.Unlock()
+		if synced >= target {
+			return nil
+		}
 		return errSegmentFailed
 	}
-	res := make(chan error, 1)
-	l.dataMu.Lock()
 	upTo := o.next.number
 	l.pipe <- pipeItem{o: o, sync: res}
 	l.dataMu.Unlock()

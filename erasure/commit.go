@@ -102,7 +102,9 @@ func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle) error {
 		return ErrRetry // a segment failed meanwhile; nothing was written
 	}
 	recs := make([]*record, len(muts))
+	bytes := 0
 	for i, r := range muts {
+		bytes += len(r.Body)
 		recs[i] = &record{kind: r.Kind, role: roleMutation, label: r.Label, body: r.Body}
 	}
 	bulk := false
@@ -119,6 +121,8 @@ func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle) error {
 	switch {
 	case err == nil:
 		l.retryDue = false
+		l.metrics.commitRecords.Observe(float64(len(muts)))
+		l.metrics.commitBytes.Observe(float64(bytes))
 		l.mu.Lock()
 		l.taken = nil
 		l.mu.Unlock()

@@ -112,7 +112,8 @@ func failure(t *testing.T, code [3]int, step int, cause error) bool {
 	if err != nil && code[1] > 0 {
 		t.Fatal(err)
 	}
-	if err != nil && !errors.Is(err, erasure.ErrUncertain) && !errors.Is(err, erasure.ErrReadOnly) && !errors.Is(err, erasure.ErrNoSpace) {
+	if err != nil && !errors.Is(err, erasure.ErrUncertain) && !errors.Is(err, erasure.ErrReadOnly) && !errors.Is(err, erasure.ErrNoSpace) &&
+		!errors.Is(err, erasure.ErrUnavailable) {
 		t.Fatal(err)
 	}
 	if rng.IntN(2) == 0 {

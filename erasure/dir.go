@@ -56,6 +56,7 @@ type dir struct {
 	mu     sync.Mutex // guards what follows
 	state  dirState
 	reason string
+	hung   bool
 }
 
 func (d *dir) start() {
@@ -73,6 +74,13 @@ func (d *dir) readable() bool {
 	return d.state == dirOnline || d.state == dirFull
 }
 
+// answers tells whether an operation comes to an end, well or not.
+func (d *dir) answers() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state != dirAbsent && !d.hung
+}
+
 func (d *dir) status() (dirState, string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,6 +91,7 @@ func (d *dir) status() (dirState, string) {
 func (d *dir) setOffline(cause error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.hung = d.hung || errors.Is(cause, errHung)
 	if d.state == dirAbsent || d.state == dirOffline {
 		return
 	}
@@ -124,7 +133,7 @@ func (d *dir) failed(err error) {
 	}
 }
 
-// readFailed takes note of a failed read; isRange says that the file was there but shorter.
+// readFailed takes note of a failed read.
 func (d *dir) readFailed(err error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrClosed) {
 		return // the file is damaged, not the directory
@@ -137,9 +146,6 @@ func (d *dir) readFailed(err error) {
 // guard runs fn in a goroutine of its own and waits for it as long as the directory may take. After a time-out the
 // directory is offline and fn may still be running: what it uses must not be used again.
 func (d *dir) guard(ctx context.Context, fn func() error) (err error, abandoned bool) {
-	if !d.readable() {
-		return errOffline, false
-	}
 	ch := make(chan error, 1)
 	go func() { ch <- fn() }()
 	t := time.NewTimer(d.timeout)

@@ -67,7 +67,7 @@ type shardFile struct {
 	class  Class
 	index  int
 	footer *footer // nil: not sealed, as far as this file tells
-	first  *header // of stripe 0, when there is no footer and it was readable
+	first  *header // the first one that is right, when there is no footer
 }
 
 // listSegments finds out from the names, footers and first headers of all shard files what segments there are.
@@ -149,13 +149,32 @@ func (l *Log) identify(f *shardFile, path string) error {
 			return nil
 		}
 	}
-	if _, err := file.ReadAt(b[:headerBytes], 0); err == nil || errors.Is(err, io.EOF) {
-		h, err := decodeHeader(b)
-		switch {
-		case errors.Is(err, errNewer):
-			return err
-		case err == nil && h.store == l.store && h.segment == f.id && h.class == f.class && int(h.index) == f.index && h.stripe == 0:
-			f.first = &h
+	return l.firstHeader(f, file, fi.Size)
+}
+
+// identifyMax bounds the search for a header in a shard file that has no footer and does not begin with one.
+const identifyMax = 32 << 20
+
+// firstHeader sets f.first to the first header in the file that belongs to it.
+func (l *Log) firstHeader(f *shardFile, file File, size int64) error {
+	b := make([]byte, blockBytes)
+	for off := int64(0); off+blockBytes <= min(size, identifyMax); off += int64(len(b)) {
+		if off > 0 && len(b) == blockBytes {
+			b = make([]byte, 1<<20)
+		}
+		n, err := file.ReadAt(b, off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil
+		}
+		for at := 0; at+headerBytes <= n; at += blockBytes {
+			h, err := decodeHeader(b[at:])
+			switch {
+			case errors.Is(err, errNewer):
+				return err
+			case err == nil && h.store == l.store && h.segment == f.id && h.class == f.class && int(h.index) == f.index:
+				f.first = &h
+				return nil
+			}
 		}
 	}
 	return nil

@@ -86,13 +86,20 @@ func (l *Log) inspect(path string) (*candidateDir, error) {
 		return nil, &DirError{Path: path, Reason: "is not a directory"}
 	}
 	c.info = info
-	if st, err := l.fs.Statfs(path); err == nil && st.Network != "" && !l.opt.AllowNetworkFS {
-		return nil, &DirError{Path: path, Reason: "lies on a network file system (" + st.Network + "), where locks and fsync cannot be trusted; use a local disk or allow it with --allow-network-fs"}
+	if err := l.refuseNetwork(path); err != nil {
+		return nil, err
 	}
 	if err := l.load(c); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+func (l *Log) refuseNetwork(path string) error {
+	if st, err := l.fs.Statfs(path); err == nil && st.Network != "" && !l.opt.AllowNetworkFS {
+		return &DirError{Path: path, Reason: "lies on a network file system (" + st.Network + "), where locks and fsync cannot be trusted; use a local disk or allow it with --allow-network-fs"}
+	}
+	return nil
 }
 
 // load reads what a directory holds.
@@ -249,7 +256,17 @@ func (l *Log) create(given []*candidateDir) (*format, error) {
 // found makes c a member of the store, durably.
 func (l *Log) found(c *candidateDir, form format, id string) error {
 	form.Dir = id
+	var parents []string // whose entries are new
+	for p := c.path; !c.info.Dir && filepath.Dir(p) != p; p = filepath.Dir(p) {
+		if _, err := l.fs.Stat(p); err == nil {
+			break
+		}
+		parents = append(parents, filepath.Dir(p))
+	}
 	err := l.fs.MkdirAll(filepath.Join(c.path, segmentsFolder))
+	if err == nil && !c.info.Dir {
+		err = l.refuseNetwork(c.path)
+	}
 	if err == nil && c.lock == nil {
 		lock, e := l.fs.Lock(filepath.Join(c.path, lockFile), fmt.Sprintf("pid %d", os.Getpid()))
 		if err = e; err == nil {
@@ -257,8 +274,9 @@ func (l *Log) found(c *candidateDir, form format, id string) error {
 		}
 	}
 	if err == nil && !c.info.Dir {
-		if c.info, err = l.fs.Stat(c.path); err == nil {
-			err = l.fs.SyncDir(filepath.Dir(c.path))
+		c.info, err = l.fs.Stat(c.path)
+		for _, p := range parents {
+			err = errors.Join(err, l.fs.SyncDir(p))
 		}
 	}
 	if err == nil {
@@ -273,6 +291,15 @@ func (l *Log) found(c *candidateDir, form format, id string) error {
 	}
 	c.form, c.problem = &written, ""
 	return nil
+}
+
+// repairFormat gives a directory the newest member list, and the paths where members were found last. That it cannot be written is no
+// reason to do without the directory: the list is a copy.
+func (l *Log) repairFormat(d *dir, form format) {
+	form.Dir = d.id
+	if err := writeFormat(l.fs, d.path, form); err != nil {
+		l.log.LogAttrs(context.Background(), slog.LevelWarn, "format.json cannot be brought up to date", slog.String("dir", d.path), slog.String("cause", err.Error()))
+	}
 }
 
 // finishCreation completes a creation that was cut short: as long as no directory holds any shard file, the members that have no directory yet
@@ -314,9 +341,17 @@ func (l *Log) finishCreation(form *format, given []*candidateDir) error {
 
 // enlist makes the list of members, present and absent.
 func (l *Log) enlist(form format, given []*candidateDir) error {
-	l.form = form
 	l.store = form.storeID()
 	l.parity.Store(int32(form.M))
+	form.Members = slices.Clone(form.Members)
+	for i := range form.Members {
+		for _, c := range given {
+			if c.form != nil && c.form.Dir == form.Members[i].ID {
+				form.Members[i].Path = c.path
+			}
+		}
+	}
+	l.form = form
 	devices := map[uint64]string{}
 	for i, member := range form.Members {
 		d := &dir{index: i, id: member.ID, path: member.Path, fs: l.fs, log: l.log, timeout: l.opt.IOTimeout, state: dirAbsent, reason: "not given, or not found"}
@@ -339,6 +374,8 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 			// What a process that died early left here may not be durable yet, and everything rests on it.
 			if err := errors.Join(l.fs.MkdirAll(d.segments()), l.fs.SyncDir(d.path)); err != nil {
 				d.setOffline(err)
+			} else if c.form.CSN < form.CSN || !slices.Equal(c.form.Members, form.Members) {
+				l.repairFormat(d, form)
 			}
 		}
 		if d.state == dirAbsent {

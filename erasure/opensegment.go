@@ -273,19 +273,29 @@ func (l *Log) put(o *openSegment, b *builder) *closedStripe {
 	return cs
 }
 
-// write encodes a stripe and queues its shards. done is called when the last of them is written or given up. Stripes of one segment are written in
-// order by one goroutine at a time.
-func (l *Log) write(o *openSegment, cs *closedStripe, done func()) error {
-	h := header{class: o.class, store: l.store, segment: o.id, nonce: o.nonce, stripe: cs.number, seq: cs.seq,
+// headerOf returns the header of a stripe, as far as it is known before the stripe is encoded.
+func (l *Log) headerOf(o *openSegment, cs *closedStripe) header {
+	return header{class: o.class, store: l.store, segment: o.id, nonce: o.nonce, stripe: cs.number, seq: cs.seq,
 		payload: cs.payload, table: cs.table, tableSum: cs.tableSum, records: cs.records, ordinal: cs.ordinal, shard: cs.shard, prev: o.prev}
-	bufs, err := l.encode(o, &h, func(w *scatter) {
+}
+
+// fill returns what writes the payload of the stripe.
+func (cs *closedStripe) fill(o *openSegment) func(*scatter) {
+	return func(w *scatter) {
 		w.write(cs.entries)
 		for i, r := range cs.b.recs {
 			fh := frameHeader(o.id, cs.ordinal+uint32(i), r.body)
 			w.write(fh[:])
 			w.write(r.body)
 		}
-	})
+	}
+}
+
+// write encodes a stripe and queues its shards. done is called when the last of them is written or given up. Stripes of one segment are written in
+// order by one goroutine at a time.
+func (l *Log) write(o *openSegment, cs *closedStripe, done func()) error {
+	h := l.headerOf(o, cs)
+	bufs, err := l.encode(o, &h, cs.fill(o))
 	if err != nil {
 		o.fail(err)
 		done()
@@ -335,11 +345,11 @@ func (l *Log) encode(o *openSegment, h *header, fill func(*scatter)) ([][]byte, 
 	w := &scatter{parts: data[:o.k]}
 	fill(w)
 	w.zero()
-	return bufs, l.seal128(h, bufs, data)
+	return bufs, l.finishShards(h, bufs, data)
 }
 
-// seal128 computes parity, checksums and headers.
-func (l *Log) seal128(h *header, bufs, data [][]byte) error {
+// finishShards computes parity, checksums and headers.
+func (l *Log) finishShards(h *header, bufs, data [][]byte) error {
 	k := int(h.k)
 	if h.m > 0 {
 		enc, err := l.codecs.get(k, int(h.m))

@@ -70,7 +70,7 @@ func spans(block, shard uint32, off int, buf []byte) []span {
 func (l *Log) readRange(ctx context.Context, s *segment, block, shard uint32, off, n int, verify func([]byte) bool) error {
 	buf := getBuf(n)
 	sp := spans(block, shard, off, buf)
-	abandoned := l.readSpans(ctx, s, sp)
+	abandoned := l.readSpans(ctx, s, sp, false)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -121,15 +121,15 @@ func (l *Log) readRange(ctx context.Context, s *segment, block, shard uint32, of
 }
 
 // readSpans reads every span, in parallel when there are several. abandoned says that a buffer may still be written to.
-func (l *Log) readSpans(ctx context.Context, s *segment, sp []span) (abandoned bool) {
+func (l *Log) readSpans(ctx context.Context, s *segment, sp []span, offline bool) (abandoned bool) {
 	if len(sp) == 1 {
-		sp[0].err, abandoned = l.readShard(ctx, s, sp[0].shard, sp[0].buf, sp[0].off)
+		sp[0].err, abandoned = l.readShardOf(ctx, s, sp[0].shard, sp[0].buf, sp[0].off, offline)
 		return abandoned
 	}
 	left := make([]bool, len(sp))
 	var wg sync.WaitGroup
 	for i := range sp {
-		wg.Go(func() { sp[i].err, left[i] = l.readShard(ctx, s, sp[i].shard, sp[i].buf, sp[i].off) })
+		wg.Go(func() { sp[i].err, left[i] = l.readShardOf(ctx, s, sp[i].shard, sp[i].buf, sp[i].off, offline) })
 	}
 	wg.Wait()
 	for _, a := range left {
@@ -140,10 +140,18 @@ func (l *Log) readSpans(ctx context.Context, s *segment, sp []span) (abandoned b
 
 // readShard fills buf from a shard file. abandoned says that buf may still be written to.
 func (l *Log) readShard(ctx context.Context, s *segment, shard int, buf []byte, off int64) (err error, abandoned bool) {
+	return l.readShardOf(ctx, s, shard, buf, off, false)
+}
+
+// readShardOf is readShard; offline says that a directory that is offline, but answers, may be asked too.
+func (l *Log) readShardOf(ctx context.Context, s *segment, shard int, buf []byte, off int64, offline bool) (err error, abandoned bool) {
 	if shard >= len(s.files) || s.files[shard] == nil {
 		return errAbsent, false
 	}
 	d := s.files[shard]
+	if !d.readable() && !(offline && d.answers()) {
+		return errOffline, false
+	}
 	err, abandoned = d.guard(ctx, func() error {
 		f, err := l.files.get(s, shard)
 		if err != nil {
@@ -199,7 +207,7 @@ func (l *Log) rebuildSpan(ctx context.Context, s *segment, sp *span) bool {
 				wave = append(wave, span{shard: next, off: sp.off, buf: getBuf(len(sp.buf))})
 			}
 		}
-		abandoned := l.readSpans(ctx, s, wave)
+		abandoned := l.readSpans(ctx, s, wave, false)
 		for _, w := range wave {
 			if !abandoned {
 				pooled = append(pooled, w.buf)
@@ -272,20 +280,29 @@ func (st *loadedStripe) payload() []byte {
 
 var errBadShard = errors.New("erasure: shard does not verify")
 
-// loadStripe reads whole shards, all of them or just enough, keeps those that verify and agree, and rebuilds the data shards. Errors are those of Read.
+// loadStripe reads whole shards, all of them or just enough, keeps those that verify and agree, and rebuilds the data shards. When directories that failed
+// a write are all that is left, it reads them too: the checksums tell whether that did any good. Errors are those of Read.
 func (l *Log) loadStripe(ctx context.Context, s *segment, block, shard uint32, all bool) (*loadedStripe, error) {
 	n := s.n()
 	st := &loadedStripe{k: s.k, m: s.m, shards: make([][]byte, n), errs: make([]error, n)}
 	heads := make([]header, n)
-	for from, to := 0, s.k; from < n; from, to = to, n {
-		if all {
-			to = n
+	for pass := range 3 { // data shards, parity, what is offline
+		wave := make([]span, 0, n)
+		for i := range n {
+			var due bool
+			switch pass {
+			case 0:
+				due = all || i < s.k
+			case 1:
+				due = !all && i >= s.k
+			case 2:
+				due = errors.Is(st.errs[i], errOffline)
+			}
+			if due {
+				wave = append(wave, span{shard: i, off: int64(block) * blockBytes, buf: getBuf(headerBytes + int(shard))})
+			}
 		}
-		wave := make([]span, 0, to-from)
-		for i := from; i < to; i++ {
-			wave = append(wave, span{shard: i, off: int64(block) * blockBytes, buf: getBuf(headerBytes + int(shard))})
-		}
-		abandoned := l.readSpans(ctx, s, wave)
+		abandoned := l.readSpans(ctx, s, wave, pass == 2)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

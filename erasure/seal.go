@@ -61,7 +61,8 @@ func (l *Log) trySeal(o *openSegment) (footer, error) {
 		end += storedBytes(shardBytes(uint32(len(p)), s.k))
 	}
 	f.stored = end + blockBytes
-	// The files stay longer than the footer until every directory has it: a footer at the end of a file proves that all shards were durable.
+	// A footer is written when all before it is durable everywhere, and the files stay longer than it until every directory has it: a
+	// footer at the end of any file proves that all shards were durable.
 	if err := l.eachShard(o, func(i int) error {
 		if o.allocated > f.stored {
 			return nil
@@ -91,6 +92,9 @@ func (l *Log) trySeal(o *openSegment) (footer, error) {
 		o.prev, f.dirDigest = h.digest, h.digest
 		at.number++
 		at.block += uint32(h.stored() / blockBytes)
+	}
+	if err := l.eachShard(o, func(i int) error { return l.syncFile(o.handles[i], o.path(i)) }); err != nil {
+		return f, err
 	}
 	if err := l.eachShard(o, func(i int) error {
 		foot, b := f, make([]byte, blockBytes)

@@ -284,7 +284,7 @@ func (r *headerReader) length(ctx context.Context) int64 {
 		return r.size
 	}
 	for i := range r.s.n() {
-		if d := r.s.files[i]; d != nil {
+		if d := r.s.files[i]; d != nil && d.readable() {
 			path := r.s.path(i)
 			size := make(chan int64, 1)
 			_, _ = d.guard(ctx, func() error {
