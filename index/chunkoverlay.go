@@ -1,6 +1,8 @@
 package index
 
 import (
+	"bytes"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -78,4 +80,22 @@ func (o *chunkOverlay) len() int {
 		return 0
 	}
 	return int(o.rows.Load())
+}
+
+// A chunkEntry is one row of a chunkOverlay.
+type chunkEntry struct {
+	id    ID
+	value chunkValue
+}
+
+// sorted returns all rows of a frozen overlay by ID.
+func (o *chunkOverlay) sorted() []chunkEntry {
+	rows := make([]chunkEntry, 0, o.len())
+	for i := range o.shards {
+		for id, value := range o.shards[i].rows {
+			rows = append(rows, chunkEntry{id, value})
+		}
+	}
+	slices.SortFunc(rows, func(a, b chunkEntry) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return rows
 }

@@ -141,8 +141,9 @@ func TestSnapshotBetween(t *testing.T) {
 		"freeze":       func(db *DB, csn uint64) { db.Freeze(Position{CSN: csn}) },
 		"write frozen": func(db *DB, _ uint64) { _ = db.WriteFrozen(t.Context()) },
 		"commit": func(db *DB, _ uint64) { // WriteFrozen up to where readers of the file see the rows
-			w := &checkpointWriter{ctx: t.Context(), saved: db.saved}
-			if err := db.update(func(tx *bolt.Tx) error { return w.write(tx, db.state.Load()) }); err != nil {
+			s := db.state.Load()
+			err := db.writePart(t.Context(), func(tx *bolt.Tx, w *checkpointWriter) error { return w.writeLast(tx, s, s.frozenChunks.sorted()) })
+			if err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,8 @@ type DB struct {
 	file   *os.File // bolt's; closed by hand when bolt cannot be closed any more
 	logger *slog.Logger
 	stats  *metrics
+
+	chunkRowsMax int // chunkRowsMax, less in tests
 
 	state atomic.Pointer[state]
 
@@ -174,7 +175,7 @@ func (db *DB) Sizes() (Sizes, error) {
 	if err := db.usable(); err != nil {
 		return Sizes{}, err
 	}
-	info, err := os.Stat(db.path)
+	info, err := db.file.Stat()
 	if err != nil {
 		return Sizes{}, fmt.Errorf("index: %w", err)
 	}

@@ -4,9 +4,9 @@ chunk ID to location. It knows nothing of directories or protocols, nor what a v
 
 Everything in it can be derived from the log again, so it never syncs for a commit. Changes go into an
 overlay in memory, which readers see at once. Every now and then the overlay is frozen and written into a
-bbolt file in one transaction, together with the position of the log that it covers (a checkpoint). After a
-crash the caller applies what the log has past Position. When the file is damaged, every reader that meets
-the damage gets an error matching ErrCorrupt; the caller deletes the file and rebuilds it.
+bbolt file, the catalog in one transaction together with the position of the log that the file covers then (a checkpoint). After a
+crash the caller applies what the log has past Position; rows of the chunk map may be newer, which does no harm. When the file is damaged, every reader that meets
+the damage gets an error matching ErrCorrupt; the caller deletes the file (Remove) and rebuilds it.
 
 # Consistency
 
@@ -24,7 +24,7 @@ The root holds one bucket per table, named by the table's number in one byte, an
 
 	offset  size  field
 	0       8     CSN of the last mutation that is in the file
-	8       8     chunks in the chunk map
+	8       8     rows of the chunk map
 	16      8     sum of their sizes in bytes
 	24      2     number of tables T
 	26      25*T  for each table in ascending order: u8 table, u64 rows, u64 low half and u64 high half of its set hash
@@ -50,8 +50,9 @@ The row hash is XXH3-128 of
 	u8 table, u32 length of the key, the key, u64 revision, the value
 
 The set hash of a table is the sum of the row hashes of its rows, modulo 2^128. Checksums catch rows that
-changed; counts and set hashes catch rows that went missing or came back (bbolt does not checksum its pages, and one flipped
-bit in a branch page makes a scan skip entries silently): Verify compares them.
+changed; counts and set hashes catch rows that went missing or came back: bbolt does not checksum its pages, and one flipped
+bit in a branch page makes a scan skip entries, or a look-up miss one, silently. Verify compares them, and
+proves the pages.
 
 Beside the file lies, after a clean shutdown only, a file of the same name with the suffix ".clean":
 

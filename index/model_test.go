@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -222,6 +223,19 @@ type oldView struct {
 	want *model
 }
 
+// A countedContext is canceled when it was asked a number of times.
+type countedContext struct {
+	context.Context
+	left int
+}
+
+func (c *countedContext) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
 // machine drives the index and the model.
 type machine struct {
 	t       *rapid.T
@@ -247,6 +261,7 @@ func (m *machine) closeViews() {
 func (m *machine) reopen(path string) {
 	m.path = path
 	m.db = mustOpen(m.t, path)
+	m.db.chunkRowsMax = 3 // so that most checkpoints are written in several transactions
 	p := m.db.Position()
 	from := 0
 	if len(p.Log) > 0 {
@@ -358,6 +373,16 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			}
 			if m.frozen >= 0 {
 				m.covered, m.frozen = m.frozen, -1
+			}
+		},
+		"write frozen, interrupted": func(t *rapid.T) {
+			ctx := &countedContext{Context: context.Background(), left: rapid.IntRange(0, 8).Draw(t, "transactions")}
+			err := m.db.WriteFrozen(ctx)
+			switch {
+			case err == nil && m.frozen >= 0:
+				m.covered, m.frozen = m.frozen, -1
+			case err != nil && !errors.Is(err, context.Canceled):
+				t.Fatalf("WriteFrozen: %v", err)
 			}
 		},
 		"verify": func(t *rapid.T) {

@@ -52,7 +52,7 @@ func Open(o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{path: o.Path, file: file, logger: o.Logger}
+	db := &DB{path: o.Path, file: file, logger: o.Logger, chunkRowsMax: chunkRowsMax}
 	if err := db.open(o); err != nil {
 		db.abandon()
 		return nil, fmt.Errorf("index: opening %s: %w", o.Path, err)
