@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -38,6 +39,13 @@ type ledger struct {
 
 func newLedger() *ledger {
 	return &ledger{sent: map[string][]byte{}, acked: map[string]bool{}, verdicts: map[erasure.SegmentID]erasure.Verdict{}}
+}
+
+// clone returns a ledger for a copy of the store.
+func (led *ledger) clone() *ledger {
+	led.mu.Lock()
+	defer led.mu.Unlock()
+	return &ledger{sent: maps.Clone(led.sent), acked: maps.Clone(led.acked), verdicts: maps.Clone(led.verdicts), chunks: led.chunks, csn: led.csn, ackedCSN: led.ackedCSN}
 }
 
 // A client uses a log as the layer above does.

@@ -1,0 +1,465 @@
+package erasure_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"pgregory.net/rapid"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/erasure/faultfs"
+)
+
+func newRand(n uint64) *rand.Rand { return rand.New(rand.NewPCG(*seed, n)) }
+
+// filledStore returns a store with some acknowledged records and no open log.
+func filledStore(t testing.TB, k, m, dirs, commits int) (*ledger, *faultfs.FS, erasure.Options) {
+	t.Helper()
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, k, m, dirs)
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(1), commits); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, c)
+	return led, mem, opt
+}
+
+func mustLed(t testing.TB, led *ledger, opt erasure.Options) *client {
+	t.Helper()
+	c, err := led.open(t, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mustClose(t testing.TB, c *client) {
+	t.Helper()
+	if err := c.log.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAnyDirectoriesMayBeLost removes every set of m directories: all is read, and writing goes on as the membership rule says.
+func TestAnyDirectoriesMayBeLost(t *testing.T) {
+	for _, code := range [][3]int{{1, 1, 2}, {2, 1, 3}, {2, 2, 5}, {4, 2, 6}} {
+		k, m, dirs := code[0], code[1], code[2]
+		led, mem, opt := filledStore(t, k, m, dirs, 10)
+		for set := range 1 << dirs {
+			lost := 0
+			fs := mem.Clone()
+			for i := range dirs {
+				if set>>i&1 == 1 {
+					fs.RemoveAll(fmt.Sprintf("/d%d", i))
+					lost++
+				}
+			}
+			if lost > m {
+				continue
+			}
+			copied := led.clone()
+			opt.FS = fs
+			c := mustLed(t, copied, opt)
+			state := c.log.WriteState()
+			if may := dirs-lost >= m+1; may != (state == nil) {
+				t.Fatalf("%v without set %b: %v", code, set, state)
+			}
+			if state != nil && !errors.Is(state, erasure.ErrReadOnly) {
+				t.Fatalf("%v without set %b: %v", code, set, state)
+			}
+			if state == nil {
+				if err := c.mutate(newRand(2), 10, nil); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range c.log.Segments() {
+					if s.M != m || !s.Sealed && s.K != min(k, dirs-lost-m) {
+						t.Fatalf("segment %+v with %d of %d directories", s, dirs-lost, dirs)
+					}
+				}
+			}
+			c.log.Close(t.Context())
+		}
+	}
+}
+
+// TestTooManyLost checks that what is beyond parity is called unavailable while directories are away, and corrupt when the bytes are proven bad.
+func TestTooManyLost(t *testing.T) {
+	led, mem, opt := filledStore(t, 4, 2, 6, 10)
+	c := mustLed(t, led, opt)
+	locs := c.locations
+	mustClose(t, c)
+	for i := range 3 {
+		mem.RemoveAll(fmt.Sprintf("/d%d", i))
+	}
+	l, err := erasure.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(t.Context())
+	if err := l.Replay(t.Context(), 0, nil, func(erasure.Replayed) error { return nil }); !errors.Is(err, erasure.ErrUnavailable) {
+		t.Fatalf("replay: %v", err)
+	}
+	if vs, err := l.Recover(t.Context()); err != nil || len(vs) > 0 {
+		t.Fatalf("recover: %v %v", vs, err)
+	}
+	if err := l.WriteState(); !errors.Is(err, erasure.ErrReadOnly) {
+		t.Fatalf("write state: %v", err)
+	}
+	if _, err := l.Append(t.Context(), erasure.Record{Kind: 1}, erasure.Data); !errors.Is(err, erasure.ErrReadOnly) {
+		t.Fatalf("append: %v", err)
+	}
+	if err := l.Commit(t.Context(), []erasure.Record{{Kind: 1}}, nil); !errors.Is(err, erasure.ErrReadOnly) || errors.Is(err, erasure.ErrUncertain) {
+		t.Fatalf("commit: %v", err)
+	}
+	read, lost := 0, 0
+	for label, loc := range locs {
+		b, err := l.Read(t.Context(), loc, nil)
+		switch {
+		case err == nil && led.sent[label] != nil && !bytes.Equal(b, led.sent[label]):
+			t.Fatalf("%s reads wrong", label)
+		case err == nil:
+			read++
+		case errors.Is(err, erasure.ErrUnavailable) && !errors.Is(err, erasure.ErrCorrupt):
+			lost++
+		default:
+			t.Fatalf("%s: %v", label, err)
+		}
+	}
+	if read == 0 || lost == 0 {
+		t.Fatalf("%d read, %d unavailable: what lies on the directories that are left should be read", read, lost)
+	}
+}
+
+// TestRot flips bits and cuts files in up to m directories: all is read right, the metrics show it, and more damage is reported as corruption.
+func TestRot(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		led, mem, opt := filledStore(t, 3, 2, 5, 6)
+		reg := prometheus.NewRegistry()
+		opt.Metrics = reg
+		bad := rapid.SliceOfNDistinct(rapid.IntRange(0, 4), 2, 2, rapid.ID).Draw(rt, "directories")
+		for _, d := range bad {
+			files := mem.Files(fmt.Sprintf("/d%d/segments", d))
+			for i := range rapid.IntRange(1, 60).Draw(rt, "damages") {
+				file := files[i%len(files)]
+				info, _ := mem.Stat(file)
+				if info.Size == 0 {
+					continue
+				}
+				off := rapid.Int64Range(0, info.Size-1).Draw(rt, "offset")
+				switch rapid.IntRange(0, 9).Draw(rt, "kind") {
+				case 0:
+					mem.Cut(file, off)
+				case 1:
+					mem.Poke(file, off/4096*4096, func(b []byte) { clear(b) }, int(min(4096, info.Size-off/4096*4096)))
+				default:
+					mem.FlipBit(file, off)
+				}
+			}
+		}
+		c := mustLed(t, led, opt)
+		defer c.log.Close(t.Context())
+		if err := c.check(t); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
+
+// TestBeyondRepair damages one record in more than m shards: it is corrupt, the rest is read, and the metrics count it.
+func TestBeyondRepair(t *testing.T) {
+	led, mem, opt := filledStore(t, 2, 1, 3, 0)
+	reg := prometheus.NewRegistry()
+	opt.Metrics = reg
+	c := mustLed(t, led, opt)
+	label, h, err := c.append(newRand(1), 9000, erasure.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.mutate(newRand(2), 10, map[string]*erasure.Handle{label: h}); err != nil {
+		t.Fatal(err)
+	}
+	loc, _ := h.Location()
+	for i := range 2 {
+		for _, f := range mem.Files(fmt.Sprintf("/d%d/segments", i)) {
+			if strings.HasPrefix(filepath.Base(f), fmt.Sprintf("%016x", uint64(loc.Segment()))) {
+				mem.FlipBit(f, 256+3000)
+			}
+		}
+	}
+	_, err = c.log.Read(t.Context(), loc, nil)
+	var corrupt *erasure.CorruptError
+	if !errors.As(err, &corrupt) || !errors.Is(err, erasure.ErrCorrupt) || corrupt.Segment != loc.Segment() || corrupt.Need != 2 || corrupt.Valid != 1 {
+		t.Fatalf("read: %v", err)
+	}
+	delete(c.acked, label)
+	if err := c.check(t); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, c)
+}
+
+// TestDegradedReadIsCounted loses the shard of one record.
+func TestDegradedReadIsCounted(t *testing.T) {
+	led, mem, opt := filledStore(t, 2, 1, 3, 5)
+	opt.Metrics = prometheus.NewRegistry()
+	mem.RemoveAll("/d1")
+	c := mustLed(t, led, opt)
+	defer mustClose(t, c)
+	if err := c.check(t); err != nil {
+		t.Fatal(err)
+	}
+	n := 0.0
+	for _, name := range []string{"casd_log_degraded_reads_total", "casd_log_reconstructed_bytes_total"} {
+		fams, err := opt.Metrics.(*prometheus.Registry).Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range fams {
+			if f.GetName() == name {
+				n = f.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		if n == 0 {
+			t.Fatalf("%s is 0", name)
+		}
+	}
+}
+
+// TestStaleDirectory takes a directory away, lets the store crash, be recovered and go on without it, and brings it back as it was: nothing that counts changes.
+func TestStaleDirectory(t *testing.T) {
+	for round := range uint64(12) {
+		rng := newRand(round)
+		led, mem := newLedger(), faultfs.New()
+		opt := tiny(mem, 2, 2, 5)
+		c := mustLed(t, led, opt)
+		if err := c.work(rng, 5); err != nil {
+			t.Fatal(err)
+		}
+		// The power goes in the middle of things; two directories happen to have kept all that was written.
+		mem.PowerOffAt(mem.Ops() + rng.IntN(60))
+		_ = c.work(rng, 20)
+		c.log.Close(t.Context())
+		lucky := mem.Clone()
+		mem = mem.CrashClone(rng)
+		for _, d := range []string{"/d1", "/d3"} {
+			mem.RemoveAll(d)
+		}
+		opt.FS = mem
+		for range 2 {
+			c = mustLed(t, led, opt)
+			if err := c.work(rng, 3); err != nil {
+				t.Fatal(err)
+			}
+			c.log.Close(t.Context())
+		}
+		for _, d := range []string{"/d1", "/d3"} {
+			mem.Graft(lucky, d)
+		}
+		c = mustLed(t, led, opt) // checks verdicts, order and contents
+		if err := c.work(rng, 3); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, c)
+	}
+}
+
+// TestHungDirectory lets every operation of one directory hang: commits go on without it.
+func TestHungDirectory(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 2, 1, 4)
+	opt.IOTimeout = 100 * time.Millisecond
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(1), 5); err != nil {
+		t.Fatal(err)
+	}
+	release := mem.Hang("/d2")
+	defer release()
+	if err := c.work(newRand(2), 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.check(t); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range c.log.Dirs() {
+		if want := map[bool]string{true: "offline", false: "online"}[d.Path == "/d2"]; d.State != want {
+			t.Fatalf("%s is %s (%s)", d.Path, d.State, d.Reason)
+		}
+	}
+	c.log.Close(t.Context())
+}
+
+// TestFailedSyncIsNotBelieved makes one fsync fail; what it covered is on that directory only in the page cache, and a power loss takes it.
+func TestFailedSyncIsNotBelieved(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 2, 1, 3)
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(1), 3); err != nil {
+		t.Fatal(err)
+	}
+	mem.FailOnce("/d1/segments", syscall.EIO, faultfs.Sync)
+	if err := c.work(newRand(2), 5); err != nil {
+		t.Fatal(err)
+	}
+	opt.FS = mem.CrashClone(newRand(3))
+	c.log.Close(t.Context())
+	c = mustLed(t, led, opt)
+	mustClose(t, c)
+}
+
+// TestUnreadableDirectory gives EIO for every read of a directory: it goes offline, and all is read.
+func TestUnreadableDirectory(t *testing.T) {
+	led, mem, opt := filledStore(t, 2, 1, 3, 8)
+	c := mustLed(t, led, opt)
+	defer c.log.Close(t.Context())
+	defer mem.FailPath("/d0/segments", syscall.EIO, faultfs.Read)()
+	for range 4 {
+		if err := c.check(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := c.log.Dirs()[0].State; st != "offline" {
+		t.Fatalf("state %s", st)
+	}
+	if err := c.work(newRand(3), 3); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUnreadableTailDirectory starts after a crash with a directory that lists its files and does not read them: it is taken out of service before a verdict is found.
+func TestUnreadableTailDirectory(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 2, 1, 4)
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(1), 6); err != nil {
+		t.Fatal(err)
+	}
+	crashed := mem.Clone()
+	c.log.Close(t.Context())
+	opt.FS = crashed
+	crashed.FailPath("/d1/segments", syscall.EIO, faultfs.Read)
+	c = mustLed(t, led, opt)
+	defer c.log.Close(t.Context())
+	offline := 0
+	for _, d := range c.log.Dirs() {
+		if d.State == "offline" {
+			offline++
+		}
+	}
+	if offline != 1 || c.log.WriteState() != nil {
+		t.Fatalf("%d directories are offline, write state %v", offline, c.log.WriteState())
+	}
+}
+
+// TestRemovedUnderLoad removes directories with rm -rf while writers and readers are busy, on the real file system.
+func TestRemovedUnderLoad(t *testing.T) {
+	base := t.TempDir()
+	opt := tiny(nil, 4, 2, 6)
+	opt.FS = erasure.OS
+	for i := range opt.Dirs {
+		opt.Dirs[i] = filepath.Join(base, fmt.Sprintf("d%d", i))
+	}
+	led := newLedger()
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(1), 10); err != nil {
+		t.Fatal(err)
+	}
+	// Readers read what is acknowledged at this point, again and again.
+	type item struct {
+		label string
+		loc   erasure.Location
+	}
+	var items []item
+	for label := range c.acked {
+		items = append(items, item{label, c.locations[label]})
+	}
+	want := map[string][]byte{}
+	for label, b := range c.sent {
+		want[label] = b
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for r := range uint64(2) {
+		wg.Go(func() {
+			rng := newRand(100 + r)
+			for !stop.Load() {
+				it := items[rng.IntN(len(items))]
+				b, err := c.log.Read(context.Background(), it.loc, nil)
+				if err != nil || !bytes.Equal(b, want[it.label]) {
+					t.Errorf("reading %s: %v", it.label, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 2 {
+		if err := c.work(newRand(uint64(10+i)), 10); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(opt.Dirs[2*i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.work(newRand(20), 20); err != nil {
+		t.Fatal(err)
+	}
+	stop.Store(true)
+	wg.Wait()
+	if err := c.check(t); err != nil {
+		t.Fatal(err)
+	}
+	c.log.Close(t.Context())
+	c = mustLed(t, led, opt)
+	mustClose(t, c)
+}
+
+// TestNoSpace fills directories: with one full the others go on, with all full writes are refused cleanly and work again when there is room.
+func TestNoSpace(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 2, 1, 4)
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(1), 5); err != nil {
+		t.Fatal(err)
+	}
+	mem.Limit("/d1", mem.Used("/d1"))
+	if err := c.work(newRand(2), 20); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		d := fmt.Sprintf("/d%d", i)
+		mem.Limit(d, mem.Used(d))
+	}
+	err := c.work(newRand(3), 50)
+	if !errors.Is(err, erasure.ErrNoSpace) || errors.Is(err, erasure.ErrUncertain) {
+		t.Fatalf("work in full directories: %v", err)
+	}
+	if err := c.check(t); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		mem.Limit(fmt.Sprintf("/d%d", i), -1)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for c.log.WriteState() != nil {
+		if time.Now().After(deadline) {
+			t.Fatal(c.log.WriteState())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := c.work(newRand(4), 5); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, c)
+	mustClose(t, mustLed(t, led, opt))
+}
