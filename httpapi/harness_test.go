@@ -143,6 +143,7 @@ func startServer(t testing.TB, change ...func(*httpapi.Options)) *server {
 		t.Fatal(err)
 	}
 	s.Server = httptest.NewServer(s.api.Handler())
+	s.Server.Client().Transport.(*http.Transport).DisableCompression = true
 	t.Cleanup(s.Server.Close)
 	return s
 }
