@@ -15,7 +15,8 @@ bit of the first byte first), modulo Polynomial, an irreducible polynomial of de
 "Fingerprinting by random polynomials", 1981; the sliding window is from Muthitacharoen et al.,
 LBFS, SOSP 2001). The window never reaches back over a cut, because MinBytes is at least 64.
 
-The implementation is github.com/restic/chunker. Its cut points are pinned by testdata/cuts_v1.golden
-and by a naive reference in the tests.
+The reference is github.com/restic/chunker, which also makes and checks the polynomials. What runs here finds the same cuts
+with four windows at once (lanes.go). Cut points are pinned by testdata/cuts_v1.golden, and compared with the reference
+and with a naive implementation in the tests.
 */
 package chunking

@@ -16,7 +16,7 @@ type algorithm interface {
 	next(buf []byte) ([]byte, error)
 }
 
-// A Splitter cuts one stream into chunks. It reads ahead by up to 512 KiB and must not be used by two
+// A Splitter cuts one stream into chunks. It reads ahead by up to MaxBytes and 512 KiB, and must not be used by two
 // goroutines at once.
 type Splitter struct {
 	algorithm algorithm
@@ -24,7 +24,7 @@ type Splitter struct {
 	err       error // what Next has returned; it goes on returning it
 }
 
-// NewSplitter returns a Splitter of r. It allocates 512 KiB; see Pool. p must be valid: it panics
+// NewSplitter returns a Splitter of r. It allocates MaxBytes and 512 KiB; see Pool. p must be valid: it panics
 // when p.Validate returns an error, so check what you have read from a file first.
 func NewSplitter(r io.Reader, p Params) *Splitter {
 	if err := p.Validate(); err != nil {
@@ -97,25 +97,58 @@ type errInput struct{}
 
 func (errInput) Error() string { return "chunking: the reader failed" }
 
-// rabin is AlgorithmRabin.
+// rabin is AlgorithmRabin. It finds the cuts in its own buffer; in the tests restic/chunker says where they belong.
 type rabin struct {
-	chunker *chunker.Chunker
-	params  Params
+	params Params
+	table  *laneTable
+	mask   uint64
+	input  io.Reader
+	buf    []byte
+	from   int // buf[from:to] was read and not yet given out
+	to     int
+	err    error // of the input, once it has ended
 }
 
 func newRabin(p Params) *rabin {
 	return &rabin{
-		chunker: chunker.NewWithBoundaries(nil, chunker.Pol(p.Polynomial), uint(p.MinBytes), uint(p.MaxBytes)),
-		params:  p,
+		params: p,
+		table:  newLaneTable(chunker.Pol(p.Polynomial)),
+		mask:   (1<<p.AverageBits - 1) << alignShift,
+		buf:    make([]byte, p.MaxBytes+readAheadBytes),
 	}
 }
 
-func (a *rabin) reset(r io.Reader) {
-	a.chunker.ResetWithBoundaries(r, chunker.Pol(a.params.Polynomial), uint(a.params.MinBytes), uint(a.params.MaxBytes))
-	a.chunker.SetAverageBits(a.params.AverageBits) // a reset forgets it
-}
+// readAheadBytes is what is read beyond the longest chunk, so that bytes are moved to the front of the buffer seldom.
+const readAheadBytes = 512 << 10
+
+func (a *rabin) reset(r io.Reader) { a.input, a.from, a.to, a.err = r, 0, 0, nil }
 
 func (a *rabin) next(buf []byte) ([]byte, error) {
-	chunk, err := a.chunker.Next(buf)
-	return chunk.Data, err
+	a.fill()
+	if a.err != nil && a.err != io.EOF { //nolint:errorlint // stickyReader returns the bare value
+		return nil, a.err
+	}
+	if a.from == a.to {
+		return nil, io.EOF
+	}
+	n := a.table.cut(a.buf[a.from:a.to], a.params.MinBytes, a.params.MaxBytes, a.mask)
+	chunk := append(buf[:0], a.buf[a.from:a.from+n]...)
+	a.from += n
+	return chunk, nil
+}
+
+// fill reads until the buffer holds the longest possible chunk, or all that is left.
+func (a *rabin) fill() {
+	if a.to-a.from >= a.params.MaxBytes || a.err != nil {
+		return
+	}
+	if a.from > 0 && len(a.buf)-a.from < a.params.MaxBytes {
+		a.to = copy(a.buf, a.buf[a.from:a.to])
+		a.from = 0
+	}
+	for a.to-a.from < a.params.MaxBytes && a.err == nil {
+		var n int
+		n, a.err = a.input.Read(a.buf[a.to:])
+		a.to += n
+	}
 }
