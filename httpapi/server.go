@@ -176,7 +176,7 @@ func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	return &http.Server{
-		Handler:                      h,
+		Handler:                      continueEmpty(h),
 		Protocols:                    p,
 		ReadHeaderTimeout:            s.opts.Limits.HeaderTimeout,
 		IdleTimeout:                  s.opts.Limits.IdleTimeout,
@@ -185,6 +185,19 @@ func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		ErrorLog:                     slog.NewLogLogger(connLog{s.opts.Logger.Handler()}, slog.LevelDebug),
 	}
+}
+
+// continueEmpty sends "100 Continue" to who expects it for an empty body. net/http does not, as it may, but botocore (the AWS CLI, boto3)
+// asks for it even then, and mistakes the next answer on a connection that once left the 100 out: it then waits for the rest of an
+// answer until its time-out of a minute. Where the body is not empty, reading it sends the 100, and leaving it out
+// closes the connection.
+func continueEmpty(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 && r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+			w.WriteHeader(http.StatusContinue)
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // connLog passes on what net/http says of single connections (failed TLS handshakes and the like). Clients cause these
