@@ -129,8 +129,11 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// commandTimeout bounds one call of a client.
-const commandTimeout = 10 * time.Minute
+// commandTimeout bounds one call of a client; one that takes longer than slowCommand is logged.
+const (
+	commandTimeout = 10 * time.Minute
+	slowCommand    = 5 * time.Second
+)
 
 // try runs the client and returns what it printed.
 func (c client) try(args ...string) (string, error) {
@@ -140,7 +143,11 @@ func (c client) try(args ...string) (string, error) {
 	cmd.Env, cmd.Dir = c.env, c.dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	begun := time.Now()
 	err := cmd.Run()
+	if took := time.Since(begun); took > slowCommand {
+		c.t.Logf("%s %s took %.1f s", filepath.Base(c.path), strings.Join(args, " "), took.Seconds())
+	}
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w\n%s", filepath.Base(c.path), strings.Join(args, " "), err, out.String())
 	}
