@@ -96,7 +96,8 @@ var _ s3.Store = (*faultyStore)(nil)
 
 // A server is a store behind HTTP, for one test.
 type server struct {
-	*httptest.Server
+	URL    string
+	client *http.Client
 	t      testing.TB
 	store  *faultyStore
 	api    *httpapi.Server
@@ -104,10 +105,12 @@ type server struct {
 	log    *logBuffer
 }
 
-func openStore(t testing.TB) *cas.Store {
+func openStore(t testing.TB) *cas.Store { return openStoreIn(t, t.TempDir()) }
+
+// openStoreIn opens a new store over three directories under root.
+func openStoreIn(t testing.TB, root string) *cas.Store {
 	t.Helper()
 	dirs := make([]string, 3)
-	root := t.TempDir()
 	for i := range dirs {
 		dirs[i] = filepath.Join(root, fmt.Sprintf("d%d", i+1))
 		if err := os.Mkdir(dirs[i], 0o755); err != nil {
@@ -142,11 +145,21 @@ func startServer(t testing.TB, change ...func(*httpapi.Options)) *server {
 	if s.api, err = httpapi.New(o); err != nil {
 		t.Fatal(err)
 	}
-	s.Server = httptest.NewServer(s.api.Handler())
-	s.Server.Client().Transport.(*http.Transport).DisableCompression = true
-	t.Cleanup(s.Server.Close)
+	ts := httptest.NewServer(s.api.Handler())
+	t.Cleanup(ts.Close)
+	s.connect(ts.URL)
 	return s
 }
+
+// connect makes the client for the server's address.
+func (s *server) connect(url string) {
+	tr := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
+	s.URL, s.client = url, &http.Client{Transport: tr}
+	s.t.Cleanup(tr.CloseIdleConnections)
+}
+
+// Client is an HTTP client that knows nothing of S3.
+func (s *server) Client() *http.Client { return s.client }
 
 // request makes a signed request of a path as it goes over the wire (with its query).
 func (s *server) request(method, path string, body []byte, headers ...string) *http.Request {

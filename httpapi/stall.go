@@ -59,6 +59,9 @@ func newStallGuard(resp *echo.Response, r *http.Request, entry *reqlog.Entry, li
 	return g
 }
 
+// unasked tells whether the client was never told to send its body.
+func (g *stallGuard) unasked() bool { return g.expects && !g.entry.BodyRead }
+
 // Unwrap is for http.ResponseController.
 func (g *stallGuard) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
@@ -101,9 +104,15 @@ func (g *stallGuard) WriteHeader(status int) {
 	if !g.ended && !g.headerSent && status >= 200 {
 		g.headerSent = true
 		rest := g.length - g.entry.BytesIn
-		_ = g.rc.SetReadDeadline(now.Add(g.limits.DrainTimeout))
-		if g.length < 0 || rest > keepBody || g.expects && !g.entry.BodyRead {
+		switch {
+		case g.unasked(): // the body may never come: nobody may wait for it
 			g.closing = true
+			_ = g.rc.SetReadDeadline(now)
+		default:
+			g.closing = g.length < 0 || rest > keepBody
+			_ = g.rc.SetReadDeadline(now.Add(g.limits.DrainTimeout))
+		}
+		if g.closing {
 			g.Header().Set("Connection", "close")
 		}
 	}
@@ -132,7 +141,7 @@ func (g *stallGuard) Flush() {
 // drain reads away some of a body that the handler did not want, after the answer: closing a connection with unread bytes resets it, and the
 // client might lose the answer.
 func (g *stallGuard) drain() {
-	if g.ended || !g.closing || g.expects && !g.entry.BodyRead {
+	if g.ended || !g.closing || g.unasked() {
 		return
 	}
 	if g.rc.Flush() != nil || g.rc.SetReadDeadline(time.Now().Add(g.limits.DrainTimeout)) != nil {
