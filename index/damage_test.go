@@ -203,7 +203,7 @@ func TestFlippedBits(t *testing.T) {
 	dir := t.TempDir()
 	for _, clean := range []bool{false, true} {
 		outcomes := make(map[outcome]int)
-		for page := 0; page < len(f.data); page += 4096 {
+		for page := 0; page < len(f.data); page += pageStride {
 			offsets := []int{0, 8, 10, 12, 16, 20, 24, 28}
 			for range 4 {
 				offsets = append(offsets, rng.IntN(4096))
@@ -229,7 +229,7 @@ func TestLostPages(t *testing.T) {
 	dir := t.TempDir()
 	for _, clean := range []bool{false, true} {
 		outcomes := make(map[outcome]int)
-		for page := 0; page < len(f.data); page += 4096 {
+		for page := 0; page < len(f.data); page += pageStride {
 			for name, damage := range map[string]func([]byte){
 				"zeroed":      func(data []byte) { clear(data[page : page+4096]) },
 				"misdirected": func(data []byte) { copy(data[page:page+4096], f.data[(page+3*4096)%len(f.data):]) },
