@@ -1,5 +1,7 @@
 package e2e
 
+//lint:file-ignore SA1019 feature/s3/manager is what programs use today
+
 import (
 	"bytes"
 	"context"
@@ -34,6 +36,9 @@ func sdk(s *casdtest.Server, options ...func(*s3.Options)) *s3.Client {
 		Credentials:  credentials.NewStaticCredentialsProvider(casdtest.User, casdtest.Password, ""),
 		BaseEndpoint: aws.String(s.URL()),
 		HTTPClient:   &http.Client{Transport: transport},
+		// The defaults of config.LoadDefaultConfig:
+		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenSupported,
+		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenSupported,
 	}
 	return s3.NewFromConfig(conf, append([]func(*s3.Options){func(o *s3.Options) { o.UsePathStyle = true }}, options...)...)
 }
