@@ -113,7 +113,7 @@ func (d *dir) refreshFull(need int64) {
 	if st, _ := d.status(); st != dirFull {
 		return
 	}
-	if info, err := d.fs.Statfs(d.path); err != nil || info.Free < max(need, fullFreeBytes) {
+	if free, err := d.free(); err != nil || free < max(need, fullFreeBytes) {
 		return
 	}
 	d.mu.Lock()
@@ -121,6 +121,20 @@ func (d *dir) refreshFull(need int64) {
 	if d.state == dirFull {
 		d.state, d.reason = dirOnline, ""
 	}
+}
+
+// free asks how many bytes may still be written.
+func (d *dir) free() (int64, error) {
+	ch := make(chan int64, 1)
+	err, _ := d.guard(context.Background(), func() error {
+		info, err := d.fs.Statfs(d.path)
+		ch <- info.Free
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return <-ch, nil
 }
 
 // failed takes note of the failure of a write, an fsync or another change.

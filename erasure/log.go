@@ -141,9 +141,7 @@ func (l *Log) Dirs() []DirInfo {
 		st, reason := d.status()
 		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: string(st), Reason: reason, Device: d.device}
 		if st == dirOnline || st == dirFull {
-			if fi, err := l.fs.Statfs(d.path); err == nil {
-				info.Free = fi.Free
-			}
+			info.Free, _ = d.free() // 0 when it cannot be asked
 		}
 		infos = append(infos, info)
 	}

@@ -107,8 +107,12 @@ func (l *Log) listSegments() error {
 }
 
 func (l *Log) listDir(d *dir) ([]shardFile, error) {
-	names, err := l.fs.ReadDir(d.segments())
-	if err != nil {
+	var names []string
+	err, abandoned := d.guard(context.Background(), func() (err error) {
+		names, err = l.fs.ReadDir(d.segments())
+		return err
+	})
+	if abandoned || err != nil {
 		return nil, err
 	}
 	var files []shardFile
@@ -118,11 +122,11 @@ func (l *Log) listDir(d *dir) ([]shardFile, error) {
 			l.log.LogAttrs(context.Background(), slog.LevelWarn, "file that is no shard file is ignored", slog.String("path", filepath.Join(d.segments(), name)))
 			continue
 		}
-		f := shardFile{d: d, id: id, class: class, index: index}
-		if err := l.identify(&f, filepath.Join(d.segments(), name)); err != nil {
-			return nil, err
+		f := &shardFile{d: d, id: id, class: class, index: index}
+		if err, abandoned := d.guard(context.Background(), func() error { return l.identify(f, filepath.Join(d.segments(), name)) }); err != nil || abandoned {
+			return files, err
 		}
-		files = append(files, f)
+		files = append(files, *f)
 	}
 	return files, nil
 }

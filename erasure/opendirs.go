@@ -18,6 +18,7 @@ type candidateDir struct {
 	info    FileInfo
 	form    *format // nil: has none
 	damaged bool    // has one that cannot be read
+	missing bool    // does not exist
 	problem string  // why it is absent, if it is
 	shards  bool    // holds shard files
 	alien   string  // a file that is not casd's
@@ -45,7 +46,7 @@ func (l *Log) openDirs() (err error) {
 		if err != nil {
 			return &DirError{Path: path, Reason: "has no absolute path", Err: err}
 		}
-		c, err := l.inspect(abs)
+		c, err := l.inspectTimed(abs)
 		if err != nil {
 			return err
 		}
@@ -71,13 +72,34 @@ func (l *Log) openDirs() (err error) {
 	return l.enlist(*form, given)
 }
 
+// inspectTimed is inspect; a directory that does not answer in time counts as missing.
+func (l *Log) inspectTimed(path string) (*candidateDir, error) {
+	type result struct {
+		c   *candidateDir
+		err error
+	}
+	ch := make(chan result, 1)
+	go func() {
+		c, err := l.inspect(path)
+		ch <- result{c, err}
+	}()
+	t := time.NewTimer(l.opt.IOTimeout)
+	defer t.Stop()
+	select {
+	case r := <-ch:
+		return r.c, r.err
+	case <-t.C:
+		return &candidateDir{path: path, problem: "does not answer"}, nil
+	}
+}
+
 // inspect looks at one directory. A damaged or missing one is no error.
 func (l *Log) inspect(path string) (*candidateDir, error) {
 	c := &candidateDir{path: path}
 	info, err := l.fs.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		c.problem = "does not exist"
+		c.missing, c.problem = true, "does not exist"
 		return c, nil
 	case err != nil:
 		c.problem = err.Error()
@@ -216,7 +238,7 @@ func (l *Log) commonFormat(given []*candidateDir) (*format, error) {
 // create makes a new store of the given directories, all of which must be empty.
 func (l *Log) create(given []*candidateDir) (*format, error) {
 	for _, c := range given {
-		if c.damaged || c.problem != "" && c.info.Dir {
+		if c.damaged || c.problem != "" && !c.missing {
 			return nil, &DirError{Path: c.path, Reason: c.problem}
 		}
 	}
@@ -316,7 +338,7 @@ func (l *Log) finishCreation(form *format, given []*candidateDir) error {
 			return nil
 		case c.form != nil:
 			have[c.form.Dir] = true
-		case c.damaged || c.alien != "" || c.problem != "" && c.info.Dir:
+		case c.damaged || c.alien != "" || c.problem != "" && !c.missing:
 			return nil
 		default:
 			empty = append(empty, c)
@@ -372,7 +394,7 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 				devices[c.info.Device] = c.path
 			}
 			// What a process that died early left here may not be durable yet, and everything rests on it.
-			if err := errors.Join(l.fs.MkdirAll(d.segments()), l.fs.SyncDir(d.path)); err != nil {
+			if err, _ := d.guard(context.Background(), func() error { return errors.Join(l.fs.MkdirAll(d.segments()), l.fs.SyncDir(d.path)) }); err != nil {
 				d.setOffline(err)
 			} else if c.form.CSN < form.CSN || !slices.Equal(c.form.Members, form.Members) {
 				l.repairFormat(d, form)

@@ -137,9 +137,7 @@ func (l *Log) choose(n int) []*dir {
 	}
 	free := make(map[*dir]int64, len(c))
 	for _, d := range c {
-		if fi, err := l.fs.Statfs(d.path); err == nil {
-			free[d] = fi.Free
-		}
+		free[d], _ = d.free() // one that cannot be asked comes last
 	}
 	most := slices.Max(slices.Collect(mapValues(free, c)))
 	slices.SortStableFunc(c, func(a, b *dir) int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync"
 )
 
 // Recover ends every segment that is neither sealed nor ended where it was torn, makes what counts durable on all present directories, and opens the log
@@ -90,17 +91,7 @@ func (l *Log) heal(ctx context.Context, s *segment) error {
 	if len(tail) == 0 {
 		return nil
 	}
-	handles := make([]File, s.n())
-	var tasks []task
-	for i, d := range s.files {
-		if d != nil && d.readable() {
-			tasks = append(tasks, task{d, func() (err error) {
-				handles[i], err = l.fs.OpenFile(s.path(i), os.O_RDWR)
-				return err
-			}})
-		}
-	}
-	runAll(laneControl, tasks)
+	handles := l.openForHealing(s)
 	defer func() {
 		for i, f := range handles {
 			if f != nil {
@@ -108,12 +99,12 @@ func (l *Log) heal(ctx context.Context, s *segment) error {
 			}
 		}
 	}()
+	var tasks []task
 	for _, st := range tail {
 		if err := l.healStripe(ctx, s, st, handles); err != nil {
 			return err
 		}
 	}
-	tasks = tasks[:0]
 	for i, d := range s.files {
 		if d != nil && handles[i] != nil && d.readable() {
 			tasks = append(tasks, task{d, func() error { return l.syncFile(handles[i], s.path(i)) }})
@@ -121,6 +112,37 @@ func (l *Log) heal(ctx context.Context, s *segment) error {
 	}
 	runAll(laneControl, tasks) // a directory that fails is offline, and membership is checked again
 	return nil
+}
+
+// openForHealing opens the shard files of a segment for writing; nil stands for those that cannot be.
+func (l *Log) openForHealing(s *segment) []File {
+	var mu sync.Mutex
+	handles := make([]File, s.n())
+	late := false
+	var tasks []task
+	for i, d := range s.files {
+		if d == nil || !d.readable() {
+			continue
+		}
+		tasks = append(tasks, task{d, func() error {
+			f, err := l.fs.OpenFile(s.path(i), os.O_RDWR)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if late { // given up while it hung
+				return f.Close()
+			}
+			handles[i] = f
+			return nil
+		}})
+	}
+	runAll(laneControl, tasks)
+	mu.Lock()
+	defer mu.Unlock()
+	late = true
+	return handles
 }
 
 func (l *Log) healStripe(ctx context.Context, s *segment, st stripeInfo, handles []File) error {

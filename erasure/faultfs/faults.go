@@ -188,9 +188,28 @@ func (f *FS) Graft(from *FS, path string) {
 	from.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.inode = max(f.inode, from.inode)
+	f.renumber(c, map[*node]bool{})
 	dir, name := f.parent(path)
 	dir.entries[name], dir.durable[name] = c, c
+}
+
+// renumber gives a tree inode numbers of this file system.
+func (f *FS) renumber(n *node, done map[*node]bool) {
+	if done[n] {
+		return
+	}
+	done[n] = true
+	f.inode++
+	n.inode = f.inode
+	for _, name := range sortedKeys(n.entries) {
+		f.renumber(n.entries[name], done)
+	}
+	for _, name := range sortedKeys(n.durable) {
+		f.renumber(n.durable[name], done)
+	}
+	for _, m := range n.moves {
+		f.renumber(m.node, done)
+	}
 }
 
 // RemoveAll removes path and all below it, durably. Open files go on to work, without a link.
