@@ -64,7 +64,7 @@ func validBucketName(name string) bool {
 			return false
 		}
 	}
-	for _, s := range [...]string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3", "-an"} {
+	for _, s := range [...]string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"} {
 		if strings.HasSuffix(name, s) {
 			return false
 		}
