@@ -167,6 +167,9 @@ func (r *pageReader) read(number uint64) (p boltPage, err error) {
 	if err := r.claim(number, more); err != nil {
 		return boltPage{}, err
 	}
+	if more*size > r.overflowMax(p.kind) {
+		return boltPage{}, badPage(number, "it is too long")
+	}
 	if more > 0 {
 		data = append(data, make([]byte, more*size)...)
 		if err := r.readAt(data[size:], (number+1)*size); err != nil {
@@ -175,6 +178,14 @@ func (r *pageReader) read(number uint64) (p boltPage, err error) {
 	}
 	p.data = data
 	return p, nil
+}
+
+// overflowMax bounds the memory that a damaged header can ask for, bytes. bbolt splits pages down to two rows, and a third may be left.
+func (r *pageReader) overflowMax(kind uint16) uint64 {
+	if kind == freeListPage {
+		return 8 * (r.meta.pages + 2)
+	}
+	return 4 * (KeyBytesMax + ValueBytesMax)
 }
 
 func (r *pageReader) readAt(b []byte, offset uint64) error {

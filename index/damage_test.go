@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -32,7 +33,7 @@ func damageValue(i int) string {
 	return fmt.Sprintf("value %d of the second checkpoint", i)
 }
 
-func newDamagedFile(t *testing.T) damagedFile {
+func newDamagedFile(t testing.TB) damagedFile {
 	path := filepath.Join(t.TempDir(), "index")
 	db := mustOpen(t, path)
 	var ops, again []Op
@@ -323,4 +324,27 @@ func TestTruncatedWhileOpen(t *testing.T) {
 	if err := mustOpen(t, path).Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// FuzzProveFile patches a file anywhere: the proof must neither panic nor return anything but ErrCorrupt.
+func FuzzProveFile(f *testing.F) {
+	base := newDamagedFile(f)
+	f.Add(uint32(0), []byte{})
+	f.Add(uint32(4096), bytes.Repeat([]byte{0xFF}, 64))
+	for page := 2; page < len(base.data)/4096; page++ {
+		f.Add(uint32(page*4096+8), []byte{leafPage, 0, 0xFF, 0xFF, 1})
+		f.Add(uint32(page*4096+8), []byte{branchPage, 0, 2})
+	}
+	f.Fuzz(func(t *testing.T, offset uint32, patch []byte) {
+		path := filepath.Join(t.TempDir(), "index")
+		base.write(t, path, false, func(data []byte) { copy(data[int(offset)%len(data):], patch) })
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := proveFile(file); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("proveFile = %v", err)
+		}
+	})
 }
