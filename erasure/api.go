@@ -50,7 +50,7 @@ type Placed struct {
 type Verdict struct {
 	Segment SegmentID
 	Stripes uint32   // how many stripes count
-	Digest  [16]byte // digest of the last stripe that counts; zero when Stripes is 0
+	Digest  [16]byte // digest of the last stripe that counts; zero when Stripes is 0, or when that stripe is damaged beyond repair
 }
 
 // A Position is a point in the log: every stripe with a sequence up to Seq is durable and was reported by OnDurable.
@@ -109,7 +109,7 @@ type Options struct {
 	Dirs                 []string       // data directories, any order; at least one
 	FS                   FS             // nil means the operating system's
 	Create               *Creation      // when every directory is empty, create the store so; nil refuses instead
-	OnDurable            func([]Placed) // called in order and never concurrently, before the Commit or Sync that made the records durable returns
+	OnDurable            func([]Placed) // called in the order of the stripes of a segment and never concurrently, before the Commit or Sync that made the records durable returns; must not call the log
 	SegmentBytes         int64          // payload at which a data segment is sealed; 0 means 1 GiB
 	MetadataSegmentBytes int64          // physical bytes a directory at which a metadata segment is sealed; 0 means 16 MiB
 	StripeBytes          int            // payload at which a bulk stripe is closed; 0 means 4 MiB

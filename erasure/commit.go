@@ -109,7 +109,7 @@ func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle) error {
 	}
 	bulk := false
 	for _, h := range deps {
-		bulk = bulk || h.class == Data && !h.Durable()
+		bulk = bulk || h != nil && h.class == Data && !h.Durable()
 	}
 	var wrote bool
 	var err error

@@ -2,6 +2,7 @@ package erasure_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"syscall"
@@ -11,13 +12,22 @@ import (
 	"github.com/casd/casd/erasure/faultfs"
 )
 
+var every = flag.Bool("every", false, "let crash tests try every step, not only more and more distant ones that depend on the seed")
+
+func nextStep(step int) int {
+	if *every {
+		return step + 1
+	}
+	return step + 1 + step/20 + int(*seed+uint64(step))%3
+}
+
 // TestPowerLossAtEveryStep lets the power go at each operation of a workload, starts again, lets it go again during that start, and looks each time
 // whether everything that was acknowledged is there.
 func TestPowerLossAtEveryStep(t *testing.T) {
 	for _, code := range [][3]int{{1, 0, 1}, {1, 1, 2}, {2, 1, 3}, {2, 2, 5}, {4, 2, 6}} {
 		t.Run(fmt.Sprintf("%d+%d on %d", code[0], code[1], code[2]), func(t *testing.T) {
 			t.Parallel()
-			for step := 0; ; step += 1 + step/40 {
+			for step := 0; ; step = nextStep(step) {
 				if !powerLoss(t, code, step) {
 					return
 				}
@@ -80,7 +90,7 @@ func TestFailureAtEveryStep(t *testing.T) {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 			t.Run(fmt.Sprintf("%d+%d on %d %v", code[0], code[1], code[2], cause), func(t *testing.T) {
 				t.Parallel()
-				for step := 0; ; step += 1 + step/40 {
+				for step := 0; ; step = nextStep(step) {
 					if !failure(t, code, step, cause) {
 						return
 					}

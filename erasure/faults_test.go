@@ -463,3 +463,119 @@ func TestNoSpace(t *testing.T) {
 	mustClose(t, c)
 	mustClose(t, mustLed(t, led, opt))
 }
+
+// TestUnreadableFirstHeader: a segment lies on two of four directories; one is absent and the other gives EIO for it. That is no proof that it is empty.
+func TestUnreadableFirstHeader(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 1, 1, 4)
+	c := mustLed(t, led, opt)
+	if err := c.mutate(newRand(1), 10, nil); err != nil {
+		t.Fatal(err)
+	}
+	crashed := mem.Clone()
+	c.log.Close(t.Context())
+	var holders []string
+	for _, d := range opt.Dirs {
+		if len(crashed.Files(d+"/segments")) > 0 {
+			holders = append(holders, d)
+		}
+	}
+	if len(holders) != 2 {
+		t.Fatalf("the segment is on %v", holders)
+	}
+	crashed.RemoveAll(holders[0])
+	crashed.FailPath(holders[1]+"/segments", syscall.EIO, faultfs.Read)
+	opt.FS = crashed
+	l, err := erasure.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(t.Context())
+	if vs, err := l.Recover(t.Context()); err != nil || len(vs) > 0 {
+		t.Fatalf("verdicts %v, %v", vs, err)
+	}
+	if err := l.WriteState(); !errors.Is(err, erasure.ErrReadOnly) {
+		t.Fatal(err)
+	}
+}
+
+// TestDamageBelowTheMark destroys a stripe that was durable in more than m shards of an unsealed segment: what follows is kept, nothing is cut, and
+// a directory that comes back with it makes all good.
+func TestDamageBelowTheMark(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 2, 1, 3)
+	c := mustLed(t, led, opt)
+	for range 4 {
+		if err := c.mutate(newRand(1), 10, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crashed, whole := mem.Clone(), mem.Clone()
+	c.log.Close(t.Context())
+	for _, d := range []string{"/d0", "/d1"} {
+		for _, f := range crashed.Files(d + "/segments") {
+			crashed.FlipBit(f, 4096+20) // the header of stripe 1
+		}
+	}
+	opt.FS = crashed
+	open := func() (labels []string, vs []erasure.Verdict, err error) {
+		l, e := erasure.Open(t.Context(), opt)
+		if e != nil {
+			t.Fatal(e)
+		}
+		defer l.Close(t.Context())
+		err = l.Replay(t.Context(), 0, nil, func(r erasure.Replayed) error {
+			labels = append(labels, string(r.Label))
+			return nil
+		})
+		vs, e = l.Recover(t.Context())
+		if e != nil {
+			t.Fatal(e)
+		}
+		return labels, vs, err
+	}
+	labels, vs, err := open()
+	if fmt.Sprint(labels) != "[m1 m3 m4]" || !errors.Is(err, erasure.ErrCorrupt) {
+		t.Fatalf("%v %v", labels, err)
+	}
+	if len(vs) != 1 || vs[0].Stripes != 4 {
+		t.Fatalf("verdicts %v", vs)
+	}
+	crashed.Graft(whole, "/d1")
+	labels, again, err := open()
+	if fmt.Sprint(labels) != "[m1 m2 m3 m4]" || err != nil {
+		t.Fatalf("%v %v", labels, err)
+	}
+	if len(again) > 0 && again[0] != vs[0] {
+		t.Fatalf("verdicts %v, before %v", again, vs)
+	}
+}
+
+// TestDamagedDirectoryStripes destroys the directory stripes of sealed segments in more than m shards: the replay is the same.
+func TestDamagedDirectoryStripes(t *testing.T) {
+	led, mem, opt := filledStore(t, 2, 1, 3, 10)
+	c := mustLed(t, led, opt)
+	want := len(c.locations)
+	mustClose(t, c)
+	for _, d := range []string{"/d0", "/d1"} {
+		for _, f := range mem.Files(d + "/segments") {
+			info, err := mem.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mem.FlipBit(f, info.Size-2*4096+300) // the shard before the footer
+		}
+	}
+	l, err := erasure.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(t.Context())
+	seen := map[string]bool{}
+	if err := l.Replay(t.Context(), 0, nil, func(r erasure.Replayed) error {
+		seen[string(r.Label)] = true
+		return nil
+	}); err != nil || len(seen) != want {
+		t.Fatalf("%d of %d labels, %v", len(seen), want, err)
+	}
+}

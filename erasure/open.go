@@ -68,6 +68,7 @@ type shardFile struct {
 	index  int
 	footer *footer // nil: not sealed, as far as this file tells
 	first  *header // the first one that is right, when there is no footer
+	broken error   // the directory gave an error and said nothing about the file
 }
 
 // listSegments finds out from the names, footers and first headers of all shard files what segments there are.
@@ -131,15 +132,20 @@ func (l *Log) listDir(d *dir) ([]shardFile, error) {
 	return files, nil
 }
 
-// identify reads the footer of a shard file, or its first header. Only errNewer is returned: what cannot be read is left unknown.
+// identify reads the footer of a shard file, or its first header. Only errNewer is returned.
 func (l *Log) identify(f *shardFile, path string) error {
 	file, err := l.fs.OpenFile(path, os.O_RDONLY)
 	if err != nil {
+		f.broken = err
 		return nil
 	}
 	defer file.Close()
 	fi, err := file.Stat()
-	if err != nil || fi.Size < blockBytes {
+	if err != nil {
+		f.broken = err
+		return nil
+	}
+	if fi.Size < blockBytes {
 		return nil
 	}
 	b := make([]byte, blockBytes)
@@ -168,6 +174,7 @@ func (l *Log) firstHeader(f *shardFile, file File, size int64) error {
 		}
 		n, err := file.ReadAt(b, off)
 		if err != nil && !errors.Is(err, io.EOF) {
+			f.broken = err
 			return nil
 		}
 		for at := 0; at+headerBytes <= n; at += blockBytes {
@@ -239,6 +246,12 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 	}
 	if foot != nil && foot.nonce == s.nonce {
 		s.setFooter(*foot)
+		return s
+	}
+	for _, f := range files {
+		if f.broken != nil { // unknown is not missing: it may hold stripes that nobody else does
+			f.d.setOffline(f.broken)
+		}
 	}
 	return s
 }
@@ -275,10 +288,13 @@ func (l *Log) SetVerdicts(vs []Verdict) error {
 	return nil
 }
 
-// CheckPosition returns ErrAhead when the log does not hold the stripe that p names.
+// CheckPosition returns ErrAhead when the log does not hold the stripe that p names, and ErrUnavailable when so much is out of reach that nobody knows.
 func (l *Log) CheckPosition(p Position) error {
 	if p.Seq == 0 {
 		return nil
+	}
+	if out := l.outOfService(); out > l.minParity() {
+		return fmt.Errorf("%w: %d directories are out of service", ErrUnavailable, out)
 	}
 	s := l.lookup(p.Segment)
 	if s == nil {

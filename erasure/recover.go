@@ -39,8 +39,12 @@ func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 		return nil, nil // directories failed while they were healed
 	}
 	for _, s := range torn {
+		goal := l.goal(s)
 		s.mu.Lock()
 		s.ended, s.verdict = true, Verdict{Segment: s.id, Stripes: s.count, Digest: s.digest}
+		if goal > s.count { // durable once and not found: a directory that comes back may have them
+			s.verdict.Stripes, s.verdict.Digest = goal, [16]byte{}
+		}
 		v := s.verdict
 		s.mu.Unlock()
 		vs = append(vs, v)

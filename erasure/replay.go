@@ -260,23 +260,58 @@ func (l *Log) readTable(ctx context.Context, s *segment, st stripeInfo) ([]byte,
 	return table, err
 }
 
-// sealedStripes reads the directory stripes, one at a time.
+// sealedStripes reads the directory stripes, one at a time. When one is damaged beyond repair the headers of the stripes tell the rest.
 func (l *Log) sealedStripes(ctx context.Context, s *segment, after uint64) iter.Seq2[dirEntry, error] {
 	return func(yield func(dirEntry, error) bool) {
 		s.mu.Lock()
 		block, n := s.dirBlock, s.dirStripes
 		s.mu.Unlock()
+		next := uint32(0) // stripe
 		for range n {
-			entries, next, err := l.readDirectory(ctx, s, block)
+			entries, end, err := l.readDirectory(ctx, s, block)
 			if err != nil {
-				yield(dirEntry{}, fmt.Errorf("directory of segment %016x: %w", uint64(s.id), err))
+				l.log.LogAttrs(ctx, slog.LevelError, "directory of a segment cannot be read; its headers are", slog.Uint64("segment", uint64(s.id)), slog.String("cause", err.Error()))
+				l.walkedStripes(ctx, s, next, after)(yield)
 				return
 			}
-			block = next
+			block = end
 			for _, e := range entries {
+				next = e.number + 1
 				if e.seq > after && !yield(e, nil) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// walkedStripes yields the stripes of a sealed segment from number first on, found by their headers.
+func (l *Log) walkedStripes(ctx context.Context, s *segment, first uint32, after uint64) iter.Seq2[dirEntry, error] {
+	return func(yield func(dirEntry, error) bool) {
+		s.mu.Lock()
+		count := s.count
+		s.mu.Unlock()
+		w, err := l.walk(ctx, s, count, true)
+		if err != nil {
+			yield(dirEntry{}, err)
+			return
+		}
+		if w.lost > 0 {
+			err := error(&CorruptError{Segment: s.id, Need: s.k})
+			if s.absent() > 0 {
+				err = fmt.Errorf("%w: %d stripes of segment %016x", ErrUnavailable, w.lost, uint64(s.id))
+			}
+			if !yield(dirEntry{}, err) {
+				return
+			}
+		}
+		for _, st := range w.stripes {
+			if st.number < first || st.seq <= after {
+				continue
+			}
+			table, err := l.readTable(ctx, s, st)
+			if !yield(dirEntry{st, table}, err) {
+				return
 			}
 		}
 	}

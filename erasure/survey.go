@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 )
 
 // surveyAll finds out where every segment that is neither sealed nor open ends.
@@ -29,7 +30,7 @@ func (l *Log) surveyAll(ctx context.Context) error {
 		for _, s := range todo {
 			goal := l.goal(s)
 			if w := walks[s]; w == nil || w.end() < goal && goal > w.goal {
-				w, err := l.walk(ctx, s, goal)
+				w, err := l.walk(ctx, s, goal, l.hasEnd(s))
 				if err != nil {
 					return err
 				}
@@ -86,17 +87,21 @@ func (w *walk) end() uint32 {
 	return w.stripes[len(w.stripes)-1].number + 1
 }
 
-// walk lists the stripes of a segment from its headers. Past the goal it stops where the chain does; before it, it looks for
-// the next header that belongs to the segment.
-func (l *Log) walk(ctx context.Context, s *segment, goal uint32) (*walk, error) {
+// hasEnd tells whether a verdict or a footer says where the segment ends.
+func (l *Log) hasEnd(s *segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended || s.sealed
+}
+
+// walk lists the stripes of a segment from its headers. Past the goal it stops where the chain does, or at once when the goal is the end; before it,
+// it looks for the next header that belongs to the segment.
+func (l *Log) walk(ctx context.Context, s *segment, goal uint32, ended bool) (*walk, error) {
 	w := &walk{goal: goal}
 	if !s.known {
 		w.lost = goal
 		return w, nil
 	}
-	s.mu.Lock()
-	ended := s.ended
-	s.mu.Unlock()
 	r := &headerReader{l: l, s: s, windows: make([]window, s.n())}
 	var at stripeInfo // of the stripe that should come next
 	var prev id16
@@ -111,12 +116,14 @@ func (l *Log) walk(ctx context.Context, s *segment, goal uint32) (*walk, error) 
 		}
 		if !ok || h.stripe < at.number || chained && (h.stripe != at.number || h.prev != prev || h.ordinal != at.ordinal) {
 			if at.number >= goal {
+				r.dismiss()
+				r.scan(ctx, at.block)
 				break
 			}
 			chained = false
 			at.block++
 			if int64(at.block)*blockBytes >= r.length(ctx) {
-				break
+				break // nothing is left to scan
 			}
 			continue
 		}
@@ -140,7 +147,7 @@ func (l *Log) settle(ctx context.Context, s *segment, w *walk) error {
 	stripes := w.stripes
 	tail := len(stripes)
 	if ended {
-		if n := len(stripes); n > 0 && stripes[n-1].number+1 == verdict.Stripes && stripes[n-1].digest != id16(verdict.Digest) {
+		if n := len(stripes); n > 0 && verdict.Digest != [16]byte{} && stripes[n-1].number+1 == verdict.Stripes && stripes[n-1].digest != id16(verdict.Digest) {
 			w.lost++
 		}
 	} else {
@@ -219,11 +226,73 @@ type headerReader struct {
 	s       *segment
 	windows []window
 	size    int64
+	unread  []error // by shard: why its last header could not be read, when that says nothing about the shard
+}
+
+// dismiss takes directories out of service that could not be read where the segment seems to end. They have no say any longer, and whether
+// enough are left to decide is for the membership rule.
+func (r *headerReader) dismiss() {
+	for i, err := range r.unread {
+		if err != nil && r.s.files[i].readable() {
+			r.s.files[i].setOffline(err)
+		}
+	}
+}
+
+// scanBytes is how much of a shard file is looked at at once behind the end of the chain of headers.
+const scanBytes = 1 << 20
+
+// scan learns the marks in all headers from block on: one of them may vouch for the very stripe at which the chain broke. What lies there is
+// mostly preallocated and never written.
+func (r *headerReader) scan(ctx context.Context, block uint32) {
+	var wg sync.WaitGroup
+	for i := range r.s.n() {
+		if d := r.s.files[i]; d != nil && d.readable() {
+			wg.Go(func() { r.scanShard(ctx, i, int64(block)*blockBytes) })
+		}
+	}
+	wg.Wait()
+}
+
+func (r *headerReader) scanShard(ctx context.Context, shard int, off int64) {
+	for ctx.Err() == nil {
+		b := make([]byte, scanBytes) // read by a goroutine that may be left behind: not used twice
+		var n int
+		got := make(chan int, 1)
+		err, _ := r.s.files[shard].guard(ctx, func() error {
+			f, err := r.l.files.get(r.s, shard)
+			if err != nil {
+				return err
+			}
+			defer r.l.files.put(f)
+			n, err := f.f.ReadAt(b, off)
+			got <- n
+			return err
+		})
+		select {
+		case n = <-got:
+		default:
+		}
+		if outOfReach(err) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+			r.s.files[shard].setOffline(err)
+			return
+		}
+		for at := 0; at+headerBytes <= n; at += blockBytes {
+			if h, err := decodeHeader(b[at:]); err == nil && r.s.belongs(r.l.store, h) && int(h.index) == shard {
+				r.l.noteMarks(h)
+			}
+		}
+		if err != nil || n < len(b) {
+			return
+		}
+		off += scanBytes
+	}
 }
 
 // at returns the header at block on which need shards agree.
 func (r *headerReader) at(ctx context.Context, block uint32, need int) (header, bool) {
 	votes := map[header]int{}
+	r.unread = make([]error, r.s.n())
 	for i := range r.s.n() {
 		h, ok := r.one(ctx, i, block)
 		if !ok {
@@ -247,6 +316,9 @@ func (r *headerReader) one(ctx context.Context, shard int, block uint32) (header
 		}
 		b, err := r.read(ctx, shard, off, size)
 		if err != nil {
+			if outOfReach(err) && r.s.files[shard] != nil && ctx.Err() == nil {
+				r.unread[shard] = err
+			}
 			return header{}, false
 		}
 		w.off, w.b = off, b
