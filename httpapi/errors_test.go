@@ -186,6 +186,10 @@ func TestErrors(t *testing.T) {
 		{412, "PreconditionFailed", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-copy-source-if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT"}},
 		{412, "PreconditionFailed", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-copy-source-if-modified-since", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}},
 		{400, "InvalidRequest", "PUT", "/bucket/copy", []byte("body"), []string{"x-amz-copy-source", "/bucket/key"}},
+		{400, "InvalidArgument", "GET", "/bucket/key", nil, []string{"x-amz-copy-source", "/bucket/key"}},
+		{400, "InvalidArgument", "PUT", "/bucket", nil, []string{"x-amz-copy-source", "/bucket/key"}},
+		{501, "NotImplemented", "POST", "/bucket", nil, []string{"Content-Type", "multipart/form-data; boundary=x"}},
+		{405, "MethodNotAllowed", "OPTIONS", "/bucket/key", nil, nil},
 
 		// multipart
 		{404, "NoSuchBucket", "POST", "/nobucket/up?uploads", nil, nil},

@@ -167,6 +167,7 @@ func TestRanges(t *testing.T) {
 	for v, status := range map[string]int{etag: 206, modified: 206, `"other"`: 200, "Thu, 01 Jan 1970 00:00:00 GMT": 200} {
 		s.must(status, "GET", "/bucket/key", nil, "Range", "bytes=0-9", "If-Range", v)
 	}
+	s.must(200, "GET", "/bucket/key?versionId=null", nil)
 	// A part of a plain object.
 	r := s.must(206, "GET", "/bucket/key?partNumber=1", nil)
 	if r.Header.Get("X-Amz-Mp-Parts-Count") != "1" || !bytes.Equal(r.body, body) || r.Header.Get("Content-Range") != "bytes 0-299999/300000" {

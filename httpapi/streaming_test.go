@@ -210,6 +210,12 @@ func TestHoistedHeaders(t *testing.T) {
 			t.Errorf("%s: %s %s", query, r.Status, r.body)
 		}
 	}
+	// A copy is one wherever its source is named.
+	req, _ := http.NewRequest("PUT", s.URL+"/bucket/copy?X-Amz-Copy-Source=%2Fbucket%2Fkey", nil)
+	auth.Presign(req, testCredentials, region, time.Now(), 60)
+	if r := s.send(req); r.StatusCode != 200 || string(s.must(200, "GET", "/bucket/copy", nil).body) != "hello" {
+		t.Errorf("hoisted copy source: %s %s", r.Status, r.body)
+	}
 	// Without a signature they do not.
 	r := s.do("PUT", "/bucket/key?x-amz-meta-a=c", []byte("hello"))
 	if r.StatusCode != 200 || s.must(200, "HEAD", "/bucket/key", nil).Header.Get("X-Amz-Meta-A") != "" {

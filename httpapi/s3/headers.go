@@ -126,6 +126,9 @@ var refusedHeaders = [...]string{
 
 // refuseHeaders answers NotImplemented to headers that must not be ignored.
 func (q *request) refuseHeaders() error {
+	if v := q.Header.Get("X-Amz-Copy-Source"); v != "" && !q.op.copies {
+		return s3err.Argument("x-amz-copy-source", v, "You can only specify a copy source header for copy requests.")
+	}
 	for name, values := range q.Header {
 		if len(name) < 6 || name[:6] != "X-Amz-" {
 			continue

@@ -119,10 +119,12 @@ func (q *request) route() (*operation, error) {
 		}
 		k.sub = p.Name
 	}
-	k.copies = q.Method == http.MethodPut && k.level == object && q.Header.Get("X-Amz-Copy-Source") != ""
+	k.copies = q.Method == http.MethodPut && k.level == object && (q.Header.Get("X-Amz-Copy-Source") != "" || q.query.hoists("x-amz-copy-source"))
 	op := operationIndex[k]
 	if op == nil {
 		switch {
+		case k.sub == "" && k.method == http.MethodPost && k.level == bucket && strings.HasPrefix(q.Header.Get("Content-Type"), "multipart/form-data"):
+			return nil, s3err.NotImplemented.WithMessage("Uploads by browser forms are not implemented.")
 		case k.sub == "uploads" && k.method == http.MethodGet:
 			return nil, s3err.InvalidRequest.WithMessage("Key is not expected for the GET method ?uploads subresource")
 		case k.sub == "versions" && k.level == object:

@@ -108,6 +108,19 @@ func (q query) has(name string) bool {
 	return ok
 }
 
+// hoists tells whether a presigned query carries that header, given in lower case.
+func (q query) hoists(header string) bool {
+	if !q.has("X-Amz-Signature") {
+		return false
+	}
+	for _, p := range q {
+		if strings.EqualFold(p.Name, header) && p.Value != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // ServeHTTP answers one request. It panics with http.ErrAbortHandler when the connection must be closed without an (or amid its)
 // answer.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {

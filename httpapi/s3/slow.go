@@ -2,7 +2,9 @@ package s3
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"time"
 )
 
@@ -19,7 +21,9 @@ func (q *request) slow(work func(ctx context.Context) (*xmlDoc, error)) error {
 	go func() {
 		var r result
 		defer func() {
-			r.panicked = recover()
+			if p := recover(); p != nil {
+				r.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack()) // the stack of the re-panic would not say where
+			}
 			done <- r
 		}()
 		r.doc, r.err = work(q.Context())
