@@ -193,7 +193,8 @@ func (l *Log) retireData() {
 	})
 }
 
-// syncData makes the first target stripes of a data segment durable and delivers them. It returns errSegmentFailed when they are not.
+// syncData makes the first target stripes of a data segment durable and delivers them. It returns errSegmentFailed when
+// they are not.
 func (l *Log) syncData(o *openSegment, target uint32) error {
 	o.syncMu.Lock()
 	defer o.syncMu.Unlock()

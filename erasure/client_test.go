@@ -62,7 +62,8 @@ func encodeVerdict(v erasure.Verdict) []byte {
 	return append(b, v.Digest[:]...)
 }
 
-func decodeVerdicts(b []byte) ([]erasure.Verdict, error) {
+func decodeVerdicts(r erasure.Replayed) ([]erasure.Verdict, error) {
+	b := r.Body
 	if len(b) != 28 {
 		return nil, fmt.Errorf("verdict of %d bytes", len(b))
 	}
@@ -71,8 +72,8 @@ func decodeVerdicts(b []byte) ([]erasure.Verdict, error) {
 
 func mutationLabel(csn uint64) []byte { return []byte(fmt.Sprintf("m%d", csn)) }
 
-// open opens, checks everything that was acknowledged, recovers, and commits the verdicts. An error is one of the file system; broken promises are
-// reported as failures of the test.
+// open opens, checks everything that was acknowledged, recovers, and commits the verdicts. An error is one of the file
+// system; broken promises are reported as failures of the test.
 func (led *ledger) open(t testing.TB, opt erasure.Options) (*client, error) {
 	c := &client{ledger: led, locations: map[string]erasure.Location{}}
 	opt.OnDurable = c.durable

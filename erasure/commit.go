@@ -12,11 +12,11 @@ const floatingMax = 16 << 20
 
 // Append places r in the log.
 //
-// Class Data is for bulk. The record is copied, written in the background and durable after a Commit that depends on it, or a Sync. Append waits
-// while more than Options.UnsyncedBytes are not durable; the context ends the wait.
+// Class Data is for bulk. The record is copied, written in the background and durable after a Commit that depends on it, or
+// a Sync. Append waits while more than Options.UnsyncedBytes are not durable; the context ends the wait.
 //
-// Class Metadata is for floating records: they stay in memory and go with the next Commit or Sync into whichever segment that takes. Append syncs
-// when more than 16 MiB of them float.
+// Class Metadata is for floating records: they stay in memory and go with the next Commit or Sync into whichever segment
+// that takes. Append syncs when more than 16 MiB of them float.
 //
 // Errors are those of WriteState, ErrTooLarge and those of the context.
 func (l *Log) Append(ctx context.Context, r Record, c Class) (*Handle, error) {
@@ -75,12 +75,12 @@ func (l *Log) unfloat(recs []*record) {
 	}
 }
 
-// Commit makes muts durable, in order, after every floating record, together with deps. When it returns nil, all of them are on every shard file of their stripes
-// and were delivered to OnDurable. One caller at a time; another one waits.
+// Commit makes muts durable, in order, after every floating record, together with deps. When it returns nil, all of them
+// are on every shard file of their stripes and were delivered to OnDurable. One caller at a time; another one waits.
 //
-// It returns ErrRetry when a segment failed: call TakeVerdicts, put the verdicts before the same muts, and call Commit again. Nothing else may be committed
-// in between. After ErrNoSpace, ErrReadOnly or an error of the context nothing of muts was or will be applied.
-// After an error that matches ErrUncertain nobody knows until a restart.
+// It returns ErrRetry when a segment failed: call TakeVerdicts, put the verdicts before the same muts, and call Commit
+// again. Nothing else may be committed in between. After ErrNoSpace, ErrReadOnly or an error of the context nothing of muts
+// was or will be applied. After an error that matches ErrUncertain nobody knows until a restart.
 func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle) error {
 	for _, r := range muts {
 		if err := checkRecord(r); err != nil {
@@ -171,8 +171,8 @@ func (l *Log) commitData(recs []*record) (wrote bool, err error) {
 	}
 }
 
-// putBehindBulk places the bulk, the floating records and recs, all in one segment whose predecessors are durable. On error nothing of recs
-// was placed.
+// putBehindBulk places the bulk, the floating records and recs, all in one segment whose predecessors are durable. On error
+// nothing of recs was placed.
 func (l *Log) putBehindBulk(recs []*record) (*openSegment, uint32, error) {
 	if err := l.lockBehindRetiring(); err != nil {
 		return nil, 0, err
@@ -217,8 +217,9 @@ func (l *Log) putBehindBulk(recs []*record) (*openSegment, uint32, error) {
 	return l.data, l.data.next.number, nil
 }
 
-// takeSettledFloating is takeFloating for a commit that goes into the data segment: it waits for a flush of floating records into the metadata segment, and
-// refuses when that failed, since those records are then in neither place. The caller holds dataMu.
+// takeSettledFloating is takeFloating for a commit that goes into the data segment: it waits for a flush of floating
+// records into the metadata segment, and refuses when that failed, since those records are then in neither place. The
+// caller holds dataMu.
 func (l *Log) takeSettledFloating() ([]*record, error) {
 	l.metaMu.Lock()
 	defer l.metaMu.Unlock()

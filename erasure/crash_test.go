@@ -21,8 +21,8 @@ func nextStep(step int) int {
 	return step + 1 + step/20 + int(*seed+uint64(step))%3
 }
 
-// TestPowerLossAtEveryStep lets the power go at each operation of a workload, starts again, lets it go again during that start, and looks each time
-// whether everything that was acknowledged is there.
+// TestPowerLossAtEveryStep lets the power go at each operation of a workload, starts again, lets it go again during that
+// start, and looks each time whether everything that was acknowledged is there.
 func TestPowerLossAtEveryStep(t *testing.T) {
 	for _, code := range [][3]int{{1, 0, 1}, {1, 1, 2}, {2, 1, 3}, {2, 2, 5}, {4, 2, 6}} {
 		t.Run(fmt.Sprintf("%d+%d on %d", code[0], code[1], code[2]), func(t *testing.T) {

@@ -1,9 +1,10 @@
 /*
-Package erasure keeps an append-only, erasure-coded log of records over data directories. It knows nothing of what the records mean.
+Package erasure keeps an append-only, erasure-coded log of records over data directories. It knows nothing of what the
+records mean.
 
-A record has a kind, a label and a body. Records are gathered into stripes. A stripe is cut into k data shards, m parity shards are computed from these with
-Reed-Solomon, and each of the n = k+m shards is appended to a file of its own, in a directory of its own. A run of stripes in one set of n files is a segment. Any k
-of the n files give everything back.
+A record has a kind, a label and a body. Records are gathered into stripes. A stripe is cut into k data shards, m parity
+shards are computed from these with Reed-Solomon, and each of the n = k+m shards is appended to a file of its own, in a
+directory of its own. A run of stripes in one set of n files is a segment. Any k of the n files give everything back.
 
 # Directories
 
@@ -26,8 +27,9 @@ Where a shard lies is said by the names and by nothing else, and who it is by it
 
 # Shard files
 
-A shard file is a run of shards, each of which begins on a multiple of 4096 bytes (a block), so that a torn write never touches the shard before it. Shards of one stripe have equal
-length, so a stripe lies at the same offset in all n files. Behind the last shard comes what was preallocated, or, when the segment is sealed, the footer and the end of the file.
+A shard file is a run of shards, each of which begins on a multiple of 4096 bytes (a block), so that a torn write never
+touches the shard before it. Shards of one stripe have equal length, so a stripe lies at the same offset in all n files.
+Behind the last shard comes what was preallocated, or, when the segment is sealed, the footer and the end of the file.
 Integers are little endian.
 
 	offset  size  shard
@@ -67,8 +69,9 @@ Integers are little endian.
 	192     56    zero
 	248     8     XXH3-64 of bytes 0 to 247
 
-All headers of a stripe are equal but for shard index, shard checksum and header checksum. The parity matrix is that of reedsolomon.New(k, m): a Vandermonde matrix over GF(2^8) with polynomial 29, made
-systematic. Shards that are equal but for their place in the payload hold the payload cut into k pieces, the last ones filled up with zeros.
+All headers of a stripe are equal but for shard index, shard checksum and header checksum. The parity matrix is that of
+reedsolomon.New(k, m): a Vandermonde matrix over GF(2^8) with polynomial 29, made systematic. Shards that are equal but for
+their place in the payload hold the payload cut into k pieces, the last ones filled up with zeros.
 
 	payload of a stripe
 	for each record, its entry in the record table:
@@ -82,14 +85,16 @@ systematic. Shards that are equal but for their place in the payload hold the pa
 	  8     XXH3-64 of the body, seeded with the XXH3-64 of segment ID (8) and ordinal (4)
 	  b     body
 
-The record table thus lists what is in a stripe without the bodies, and a frame that is read by its location verifies itself: neither a rotten nor a misdirected read passes.
+The record table thus lists what is in a stripe without the bodies, and a frame that is read by its location verifies
+itself: neither a rotten nor a misdirected read passes.
 
-The stripe sequence orders the stripes of all segments of the store in time. It rises by one with each stripe; there are gaps where stripes were void, and at each start.
+The stripe sequence orders the stripes of all segments of the store in time. It rises by one with each stripe; there are
+gaps where stripes were void, and at each start.
 
 # Sealed segments
 
-Sealing appends directory stripes and a footer. The payload of the directory stripes is a run of entries, one for each stripe of the segment in order; an entry is not cut.
-Directory stripes take no sequence: theirs is that of the last stripe.
+Sealing appends directory stripes and a footer. The payload of the directory stripes is a run of entries, one for each
+stripe of the segment in order; an entry is not cut. Directory stripes take no sequence: theirs is that of the last stripe.
 
 	offset  size  directory entry
 	0       4     stripe number
@@ -127,22 +132,26 @@ Directory stripes take no sequence: theirs is that of the last stripe.
 	184     8     XXH3-64 of bytes 0 to 183
 	192     3904  zero
 
-Everything before the footer is durable in all files before the footer is written, and the files are cut to length only when all of them have it. So a footer at the end of one file proves that the whole
-segment was durable.
+Everything before the footer is durable in all files before the footer is written, and the files are cut to length only when
+all of them have it. So a footer at the end of one file proves that the whole segment was durable.
 
 # Recovery
 
-A stripe is committed when k valid shards of it agree and every earlier stripe of its segment is committed. A shard is valid when its header and its data match their checksums and store, segment
-and nonce are right; shards agree when their headers do. A stripe that a synced mark vouches for is never given up: when fewer than k shards are valid, that is corruption, reported and left alone, and
-the search goes on behind it. The first stripe past every mark with fewer than k valid shards was torn. There the segment ends, by a verdict, for ever: it is never appended to, cut or overwritten, except that bad shards of committed
-stripes are rewritten with what they should hold.
+A stripe is committed when k valid shards of it agree and every earlier stripe of its segment is committed. A shard is valid
+when its header and its data match their checksums and store, segment and nonce are right; shards agree when their headers
+do. A stripe that a synced mark vouches for is never given up: when fewer than k shards are valid, that is corruption,
+reported and left alone, and the search goes on behind it. The first stripe past every mark with fewer than k valid shards
+was torn. There the segment ends, by a verdict, for ever: it is never appended to, cut or overwritten, except that bad
+shards of committed stripes are rewritten with what they should hold.
 
-A verdict (segment, number of stripes, digest of the last one) is committed as a record by the layer above. A segment that fails while it is open also ends by a verdict, at its last durable stripe; what came after
-is appended again to a new segment on the directories that are left, with the same m and a smaller k.
+A verdict (segment, number of stripes, digest of the last one) is committed as a record by the layer above. A segment that
+fails while it is open also ends by a verdict, at its last durable stripe; what came after is appended again to a new
+segment on the directories that are left, with the same m and a smaller k.
 
 # Bounds
 
-n is at most 16, a body 16 MiB, a label 255 bytes, a payload 256 MiB. In memory are at most UnsyncedBytes of bulk records, 16 MiB of floating ones, four encoded bulk stripes with their parity, the record tables of the open segments,
-and 512 open files for reading.
+n is at most 16, a body 16 MiB, a label 255 bytes, a payload 256 MiB. In memory are at most UnsyncedBytes of bulk records,
+16 MiB of floating ones, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
+files for reading.
 */
 package erasure

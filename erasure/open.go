@@ -13,9 +13,10 @@ import (
 
 // Open opens the log that lies in opt.Dirs, or creates it. The log can be read at once; it takes writes after Recover.
 //
-// Open returns ErrEmptyDirs when no directory holds a store and opt.Create is nil, and a *DirError that names the directory when one cannot belong: it is of
-// another store, of a newer format, given twice, locked by another process (the error then also is a *LockedError), or on a network file system. A directory that is
-// missing, unreadable or empty is absent: what the others hold can be read, and written as the membership rule allows.
+// Open returns ErrEmptyDirs when no directory holds a store and opt.Create is nil, and a *DirError that names the directory
+// when one cannot belong: it is of another store, of a newer format, given twice, locked by another process (the error then
+// also is a *LockedError), or on a network file system. A directory that is missing, unreadable or empty is absent: what
+// the others hold can be read, and written as the membership rule allows.
 func Open(ctx context.Context, opt Options) (*Log, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
@@ -256,8 +257,9 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 	return s
 }
 
-// SetVerdicts tells the log of verdicts: those of the catalog, then those found in the tail of the log. Telling twice does no harm; two different verdicts on one segment
-// are ErrVerdict. It is called before Recover and not concurrently with anything else.
+// SetVerdicts tells the log of verdicts: those of the catalog, then those found in the tail of the log. Telling twice does
+// no harm; two different verdicts on one segment are ErrVerdict. It is called before Recover and not concurrently with
+// anything else.
 func (l *Log) SetVerdicts(vs []Verdict) error {
 	for _, v := range vs {
 		if v.Segment == 0 {
@@ -288,7 +290,8 @@ func (l *Log) SetVerdicts(vs []Verdict) error {
 	return nil
 }
 
-// CheckPosition returns ErrAhead when the log does not hold the stripe that p names, and ErrUnavailable when so much is out of reach that nobody knows.
+// CheckPosition returns ErrAhead when the log does not hold the stripe that p names, and ErrUnavailable when so much is out
+// of reach that nobody knows.
 func (l *Log) CheckPosition(p Position) error {
 	if p.Seq == 0 {
 		return nil

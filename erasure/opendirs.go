@@ -315,8 +315,8 @@ func (l *Log) found(c *candidateDir, form format, id string) error {
 	return nil
 }
 
-// repairFormat gives a directory the newest member list, and the paths where members were found last. That it cannot be written is no
-// reason to do without the directory: the list is a copy.
+// repairFormat gives a directory the newest member list, and the paths where members were found last. That it cannot be
+// written is no reason to do without the directory: the list is a copy.
 func (l *Log) repairFormat(d *dir, form format) {
 	form.Dir = d.id
 	if err := writeFormat(l.fs, d.path, form); err != nil {
@@ -324,8 +324,8 @@ func (l *Log) repairFormat(d *dir, form format) {
 	}
 }
 
-// finishCreation completes a creation that was cut short: as long as no directory holds any shard file, the members that have no directory yet
-// are given to the empty ones.
+// finishCreation completes a creation that was cut short: as long as no directory holds any shard file, the members that
+// have no directory yet are given to the empty ones.
 func (l *Log) finishCreation(form *format, given []*candidateDir) error {
 	if l.opt.Create == nil || form.CSN > 0 {
 		return nil

@@ -1,12 +1,8 @@
 package erasure
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -78,145 +74,6 @@ func storedFor(bs []*builder, k int) (n int64) {
 	return n
 }
 
-// createSegment makes a new segment with room for the stripes of bs: its files exist durably on every directory before it is returned, so that a
-// later start with any quorum sees its number. Directories that fail are put out of service and the rest is tried.
-func (l *Log) createSegment(c Class, bs []*builder) (*openSegment, error) {
-	for {
-		if err := l.membership(); err != nil {
-			return nil, err
-		}
-		m := l.form.M
-		dirs := l.choose(l.form.K + m)
-		if len(dirs) < m+1 {
-			return nil, ErrNoSpace
-		}
-		s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), files: dirs, open: true, surveyed: true}
-		l.segMu.Lock()
-		l.maxID++
-		s.id = l.maxID
-		l.segMu.Unlock()
-		o := &openSegment{segment: s, handles: make([]File, len(dirs)), lane: laneMetadata}
-		if c == Data {
-			o.lane = laneData
-		}
-		if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
-			l.discard(o)
-			continue // a directory went out of service, or the membership rule says no now
-		}
-		l.segMu.Lock()
-		l.segs[s.id] = s
-		l.segMu.Unlock()
-		l.learnParity(m)
-		l.openMarks[classIndex(c)].Store(mark{segment: s.id})
-		l.log.LogAttrs(context.Background(), slog.LevelDebug, "segment opened", slog.Uint64("segment", uint64(s.id)), slog.String("class", c.String()),
-			slog.Int("k", s.k), slog.Int("m", s.m))
-		return o, nil
-	}
-}
-
-func classIndex(c Class) int {
-	if c == Metadata {
-		return 0
-	}
-	return 1
-}
-
-// choose picks up to n directories for a new segment: those with the most room when it differs by much, else in turn.
-func (l *Log) choose(n int) []*dir {
-	c := l.candidates()
-	l.segMu.RLock()
-	turn := int(l.maxID)
-	l.segMu.RUnlock()
-	if len(c) == 0 {
-		return nil
-	}
-	turn %= len(c)
-	c = append(slices.Clone(c[turn:]), c[:turn]...)
-	if len(c) <= n {
-		return c
-	}
-	free := make(map[*dir]int64, len(c))
-	for _, d := range c {
-		free[d], _ = d.free() // one that cannot be asked comes last
-	}
-	most := slices.Max(slices.Collect(mapValues(free, c)))
-	slices.SortStableFunc(c, func(a, b *dir) int {
-		roomy := func(d *dir) int {
-			if free[d] >= most-most/8 {
-				return 0
-			}
-			return 1
-		}
-		if ra, rb := roomy(a), roomy(b); ra != rb || ra == 0 {
-			return ra - rb
-		}
-		switch {
-		case free[a] > free[b]:
-			return -1
-		case free[a] < free[b]:
-			return 1
-		}
-		return 0
-	})
-	return c[:n]
-}
-
-func mapValues(free map[*dir]int64, c []*dir) func(func(int64) bool) {
-	return func(yield func(int64) bool) {
-		for _, d := range c {
-			if !yield(free[d]) {
-				return
-			}
-		}
-	}
-}
-
-func (l *Log) createFiles(o *openSegment, size int64) error {
-	tasks := make([]task, len(o.files))
-	for i, d := range o.files {
-		tasks[i] = task{d, func() error {
-			f, err := l.fs.OpenFile(o.path(i), os.O_RDWR|os.O_CREATE|os.O_EXCL)
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(f.Allocate(0, size), f.Sync()); err != nil {
-				f.Close()
-				return err
-			}
-			if err := l.fs.SyncDir(d.segments()); err != nil {
-				f.Close()
-				return err
-			}
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			if o.ended { // given up while this one hung
-				return f.Close()
-			}
-			o.handles[i] = f
-			return nil
-		}}
-	}
-	o.allocated = size
-	return firstError(runAll(laneControl, tasks))
-}
-
-// discard removes the files of a segment that never took a stripe. Its number is not used again.
-func (l *Log) discard(o *openSegment) {
-	o.mu.Lock()
-	o.ended = true
-	handles := slices.Clone(o.handles)
-	o.mu.Unlock()
-	for i, d := range o.files {
-		d.lanes[laneControl].do(func() error {
-			if handles[i] != nil {
-				handles[i].Close()
-			}
-			_ = l.fs.Remove(o.path(i)) // what stays is empty and gets a verdict at the next start
-			return nil
-		}, func(error, bool) {})
-	}
-}
-
 // reserve makes the files long enough for the stripes of bs. ErrNoSpace leaves everything as it was; errSegmentFailed
 // asks for repair.
 func (l *Log) reserve(o *openSegment, bs []*builder) error {
@@ -243,7 +100,8 @@ func (l *Log) reserve(o *openSegment, bs []*builder) error {
 	return errSegmentFailed
 }
 
-// put gives the stripe of b its place in the segment, which has room for it, and its sequence. The caller holds the lock of the class.
+// put gives the stripe of b its place in the segment, which has room for it, and its sequence. The caller holds the lock of
+// the class.
 func (l *Log) put(o *openSegment, b *builder) *closedStripe {
 	cs := &closedStripe{b: b, stripeInfo: o.next}
 	for _, r := range b.recs {
@@ -289,8 +147,8 @@ func (cs *closedStripe) fill(o *openSegment) func(*scatter) {
 	}
 }
 
-// write encodes a stripe and queues its shards. done is called when the last of them is written or given up. Stripes of one segment are written in
-// order by one goroutine at a time.
+// write encodes a stripe and queues its shards. done is called when the last of them is written or given up. Stripes of one
+// segment are written in order by one goroutine at a time.
 func (l *Log) write(o *openSegment, cs *closedStripe, done func()) error {
 	h := l.headerOf(o, cs)
 	bufs, err := l.encode(o, &h, cs.fill(o))
@@ -325,80 +183,8 @@ func (l *Log) write(o *openSegment, cs *closedStripe, done func()) error {
 	return nil
 }
 
-// encode fills the shards of a stripe: k, m, marks, writer and what the payload determines are set in h. fill writes the payload.
-func (l *Log) encode(o *openSegment, h *header, fill func(*scatter)) ([][]byte, error) {
-	h.k, h.m, h.writer = uint8(o.k), uint8(o.m), l.writer
-	for i := range h.marks {
-		if m, ok := l.openMarks[i].Load().(mark); ok {
-			h.marks[i] = m
-		}
-	}
-	n := o.n()
-	bufs, data := make([][]byte, n), make([][]byte, n)
-	for i := range bufs {
-		bufs[i] = getBuf(int(h.stored()))
-		data[i] = bufs[i][headerBytes : headerBytes+int(h.shard)]
-		clear(bufs[i][headerBytes+int(h.shard):])
-	}
-	w := &scatter{parts: data[:o.k]}
-	fill(w)
-	w.zero()
-	return bufs, l.finishShards(h, bufs, data)
-}
-
-// finishShards computes parity, checksums and headers.
-func (l *Log) finishShards(h *header, bufs, data [][]byte) error {
-	k := int(h.k)
-	if h.m > 0 {
-		enc, err := l.codecs.get(k, int(h.m))
-		if err != nil {
-			return err
-		}
-		if err := enc.Encode(data); err != nil {
-			return err
-		}
-	}
-	sums := make([]id16, len(data))
-	for i := range data {
-		sums[i] = sum128(data[i])
-	}
-	h.digest = stripeDigest(sums[:k])
-	for i := range bufs {
-		h.index, h.sum = uint8(i), sums[i]
-		h.encode(bufs[i])
-	}
-	return nil
-}
-
-// A scatter writes a payload across data shards.
-type scatter struct {
-	parts [][]byte
-	off   int
-}
-
-func (w *scatter) write(b []byte) {
-	for len(b) > 0 {
-		n := copy(w.parts[0][w.off:], b)
-		b = b[n:]
-		w.advance(n)
-	}
-}
-
-func (w *scatter) advance(n int) {
-	if w.off += n; w.off == len(w.parts[0]) {
-		w.parts, w.off = w.parts[1:], 0
-	}
-}
-
-func (w *scatter) zero() {
-	for len(w.parts) > 0 {
-		clear(w.parts[0][w.off:])
-		w.advance(len(w.parts[0]) - w.off)
-	}
-}
-
-// startSync queues an fsync behind everything that was queued for the segment. The channel yields nil when all n shard files are durable and
-// still in their places.
+// startSync queues an fsync behind everything that was queued for the segment. The channel yields nil when all n shard
+// files are durable and still in their places.
 func (l *Log) startSync(o *openSegment) <-chan error {
 	result := make(chan error, 1)
 	var left atomic.Int32

@@ -11,7 +11,8 @@ import (
 	"github.com/casd/casd/erasure/faultfs"
 )
 
-// TestRecordsComeBack writes random records under random codes and sizes, closes or kills, loses up to m directories and reads all of it.
+// TestRecordsComeBack writes random records under random codes and sizes, closes or kills, loses up to m directories and
+// reads all of it.
 func TestRecordsComeBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := rapid.IntRange(1, 6).Draw(t, "k")

@@ -13,11 +13,11 @@ import (
 // errAbsent says that no present directory holds a shard.
 var errAbsent = errors.New("erasure: shard is on no present directory")
 
-// Read appends the body of the record at loc to dst and returns it. When all is well that is one pread in one directory, or two when the record
-// lies across a shard boundary. What cannot be read or does not verify is rebuilt from parity.
+// Read appends the body of the record at loc to dst and returns it. When all is well that is one pread in one directory, or
+// two when the record lies across a shard boundary. What cannot be read or does not verify is rebuilt from parity.
 //
-// Errors: ErrNotFound when the segment is not live; a *CorruptError when too few shards verify although all could be read; ErrUnavailable
-// when too many are out of reach; and those of the context.
+// Errors: ErrNotFound when the segment is not live; a *CorruptError when too few shards verify although all could be read;
+// ErrUnavailable when too many are out of reach; and those of the context.
 func (l *Log) Read(ctx context.Context, loc Location, dst []byte) ([]byte, error) {
 	if l.closed.Load() {
 		return dst, ErrClosed
@@ -65,8 +65,8 @@ func spans(block, shard uint32, off int, buf []byte) []span {
 	return sp
 }
 
-// readRange reads n bytes at off of the payload of a stripe and gives them to verify, which may see several attempts: plain, with what failed
-// rebuilt, and from the shards whose checksums hold.
+// readRange reads n bytes at off of the payload of a stripe and gives them to verify, which may see several attempts:
+// plain, with what failed rebuilt, and from the shards whose checksums hold.
 func (l *Log) readRange(ctx context.Context, s *segment, block, shard uint32, off, n int, verify func([]byte) bool) error {
 	buf := getBuf(n)
 	sp := spans(block, shard, off, buf)
@@ -280,8 +280,9 @@ func (st *loadedStripe) payload() []byte {
 
 var errBadShard = errors.New("erasure: shard does not verify")
 
-// loadStripe reads whole shards, all of them or just enough, keeps those that verify and agree, and rebuilds the data shards. When directories that failed
-// a write are all that is left, it reads them too: the checksums tell whether that did any good. Errors are those of Read.
+// loadStripe reads whole shards, all of them or just enough, keeps those that verify and agree, and rebuilds the data
+// shards. When directories that failed a write are all that is left, it reads them too: the checksums tell whether that did
+// any good. Errors are those of Read.
 func (l *Log) loadStripe(ctx context.Context, s *segment, block, shard uint32, all bool) (*loadedStripe, error) {
 	n := s.n()
 	st := &loadedStripe{k: s.k, m: s.m, shards: make([][]byte, n), errs: make([]error, n)}

@@ -7,9 +7,10 @@ import (
 	"sync"
 )
 
-// Recover ends every segment that is neither sealed nor ended where it was torn, makes what counts durable on all present directories, and opens the log
-// for writing. It returns the new verdicts; the caller commits them, as mutations, before anything else is served. When the membership rule forbids writing it
-// decides nothing, returns nothing, and WriteState says why.
+// Recover ends every segment that is neither sealed nor ended where it was torn, makes what counts durable on all present
+// directories, and opens the log for writing. It returns the new verdicts; the caller commits them, as mutations, before
+// anything else is served. When the membership rule forbids writing it decides nothing, returns nothing, and WriteState
+// says why.
 func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 	if l.recovered.Load() {
 		return nil, nil
@@ -57,8 +58,8 @@ func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 	return vs, nil
 }
 
-// seqGap is added to the sequence at each start. A stripe that only absent directories hold is then still older than what comes: such a stripe was
-// never durable, and far fewer than that are in flight at once.
+// seqGap is added to the sequence at each start. A stripe that only absent directories hold is then still older than what
+// comes: such a stripe was never durable, and far fewer than that are in flight at once.
 const seqGap = 1 << 20
 
 // resume sets sequence, segment number and position behind everything that was ever seen.
@@ -86,8 +87,9 @@ func (l *Log) resume() {
 	l.mu.Unlock()
 }
 
-// heal rewrites every shard of the stripes that no mark vouched for on all present directories and syncs them. Those that look right are
-// rewritten too: they may be in the page cache only, after an fsync that failed before the last process died.
+// heal rewrites every shard of the stripes that no mark vouched for on all present directories and syncs them. Those that
+// look right are rewritten too: they may be in the page cache only, after an fsync that failed before the last process
+// died.
 func (l *Log) heal(ctx context.Context, s *segment) error {
 	s.mu.Lock()
 	tail := s.stripes[s.tail:]

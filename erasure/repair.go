@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// repair ends every open segment that can no longer be written on all its directories, at the last stripe that is durable there; queues the
-// verdicts; and gives what was not durable, mutations excepted, a place in new segments on the directories that are left.
+// repair ends every open segment that can no longer be written on all its directories, at the last stripe that is durable
+// there; queues the verdicts; and gives what was not durable, mutations excepted, a place in new segments on the
+// directories that are left.
 func (l *Log) repair() {
 	l.dataMu.Lock()
 	defer l.dataMu.Unlock()
@@ -55,8 +56,8 @@ func (l *Log) repair() {
 	l.signalRoom()
 }
 
-// end closes a segment for ever at its last durable stripe and returns what was in the stripes behind it. The caller holds the lock of its
-// class, and its encoder is idle.
+// end closes a segment for ever at its last durable stripe and returns what was in the stripes behind it. The caller holds
+// the lock of its class, and its encoder is idle.
 func (l *Log) end(o *openSegment) []*builder {
 	o.jobs.Wait()
 	o.mu.Lock()
@@ -108,8 +109,9 @@ func (o *openSegment) closeHandles() {
 	}
 }
 
-// TakeVerdicts returns the verdicts on segments that failed since the log was opened and that no successful Commit has followed since they were taken. The
-// caller puts them, as mutations, before those of its next Commit; putting one twice does no harm.
+// TakeVerdicts returns the verdicts on segments that failed since the log was opened and that no successful Commit has
+// followed since they were taken. The caller puts them, as mutations, before those of its next Commit; putting one twice
+// does no harm.
 func (l *Log) TakeVerdicts() []Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()

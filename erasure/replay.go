@@ -16,21 +16,24 @@ import (
 // damageMax bounds the errors that Replay collects.
 const damageMax = 16
 
-// Replay calls fn for every record of every committed stripe with a sequence over after, in the order of the sequences, then of the ordinals. It obeys the verdicts
-// that were set. A body is given when bodies says so for its kind, and only then read. Label and Body are valid until fn returns.
+// Replay calls fn for every record of every committed stripe with a sequence over after, in the order of the sequences,
+// then of the ordinals. It obeys the verdicts that were set. A body is given when bodies says so for its kind, and only
+// then read. Label and Body are valid until fn returns.
 //
-// An error of fn ends the replay and is returned. What cannot be read is left out; the replay goes on, and the error says at its end what is missing: it
-// matches ErrCorrupt or ErrUnavailable. In memory is one stripe, or one directory stripe, of each segment whose sequences overlap.
+// An error of fn ends the replay and is returned. What cannot be read is left out; the replay goes on, and the error says
+// at its end what is missing: it matches ErrCorrupt or ErrUnavailable. In memory is one stripe, or one directory stripe, of
+// each segment whose sequences overlap.
 func (l *Log) Replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(Replayed) error) error {
 	return l.replay(ctx, after, bodies, func(_ stripeInfo, r Replayed) error { return fn(r) })
 }
 
-// FindVerdicts reads the verdicts out of the log behind a sequence and sets those that count. kind is that of the records that hold verdicts, and decode gives
-// the verdicts of the body of one. It returns what was set, the oldest first. It is called after SetVerdicts with those of the catalog, before Replay.
+// FindVerdicts reads the verdicts out of the log behind a sequence and sets those that count. kind is that of the records
+// that may hold verdicts, and decode gives the verdicts of one. It returns what was set, the oldest first. It is called
+// after SetVerdicts with those of the catalog, before Replay.
 //
-// A stripe that a later verdict voids may hold a verdict too, which then never counted and may say something else. Sequences follow time, so the
-// latest records are looked at first.
-func (l *Log) FindVerdicts(ctx context.Context, after uint64, kind uint8, decode func(body []byte) ([]Verdict, error)) ([]Verdict, error) {
+// A stripe that a later verdict voids may hold a verdict too, which then never counted and may say something else.
+// Sequences follow time, so the latest records are looked at first.
+func (l *Log) FindVerdicts(ctx context.Context, after uint64, kind uint8, decode func(Replayed) ([]Verdict, error)) ([]Verdict, error) {
 	type found struct {
 		segment SegmentID
 		stripe  uint32
@@ -41,8 +44,10 @@ func (l *Log) FindVerdicts(ctx context.Context, after uint64, kind uint8, decode
 		if r.Kind != kind {
 			return nil
 		}
-		vs, err := decode(r.Body)
-		all = append(all, found{r.Location.Segment(), st.number, vs})
+		vs, err := decode(r)
+		if len(vs) > 0 {
+			all = append(all, found{r.Location.Segment(), st.number, vs})
+		}
 		return err
 	})
 	if damage != nil && !errors.Is(damage, ErrCorrupt) && !errors.Is(damage, ErrUnavailable) {
@@ -218,7 +223,8 @@ func (r *replay) body(ctx context.Context, p place, payload []byte) ([]byte, err
 	return r.l.Read(ctx, p.location(), make([]byte, 0, p.body))
 }
 
-// stripesAfter yields the stripes of a segment with a sequence over after, with their record tables, and errors for those that cannot be had.
+// stripesAfter yields the stripes of a segment with a sequence over after, with their record tables, and errors for those
+// that cannot be had.
 func (l *Log) stripesAfter(ctx context.Context, s *segment, after uint64) iter.Seq2[dirEntry, error] {
 	s.mu.Lock()
 	sealed, stripes, tables, lost := s.sealed, s.stripes, s.tables, s.lost
@@ -260,7 +266,8 @@ func (l *Log) readTable(ctx context.Context, s *segment, st stripeInfo) ([]byte,
 	return table, err
 }
 
-// sealedStripes reads the directory stripes, one at a time. When one is damaged beyond repair the headers of the stripes tell the rest.
+// sealedStripes reads the directory stripes, one at a time. When one is damaged beyond repair the headers of the stripes
+// tell the rest.
 func (l *Log) sealedStripes(ctx context.Context, s *segment, after uint64) iter.Seq2[dirEntry, error] {
 	return func(yield func(dirEntry, error) bool) {
 		s.mu.Lock()

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// seal writes the directory stripes and the footer of a segment whose stripes are all durable, and cuts its files to length. When that fails the
-// segment gets a verdict instead.
+// seal writes the directory stripes and the footer of a segment whose stripes are all durable, and cuts its files to
+// length. When that fails the segment gets a verdict instead.
 func (l *Log) seal(o *openSegment) {
 	f, err := l.trySeal(o)
 	if err != nil {
@@ -61,8 +61,8 @@ func (l *Log) trySeal(o *openSegment) (footer, error) {
 		end += storedBytes(shardBytes(uint32(len(p)), s.k))
 	}
 	f.stored = end + blockBytes
-	// A footer is written when all before it is durable everywhere, and the files stay longer than it until every directory has it: a
-	// footer at the end of any file proves that all shards were durable.
+	// A footer is written when all before it is durable everywhere, and the files stay longer than it until every directory
+	// has it: a footer at the end of any file proves that all shards were durable.
 	if err := l.eachShard(o, func(i int) error {
 		if o.allocated > f.stored {
 			return nil
@@ -124,8 +124,9 @@ func (l *Log) eachShard(o *openSegment, fn func(i int) error) error {
 	return firstError(runAll(laneControl, tasks))
 }
 
-// Close syncs what was appended, seals the open segments, so that the next Open needs no verdicts, and releases the directories. The context
-// bounds only the waiting before that begins. Nothing may be in use when it is called, and nothing may be used afterwards.
+// Close syncs what was appended, seals the open segments, so that the next Open needs no verdicts, and releases the
+// directories. The context bounds only the waiting before that begins. Nothing may be in use when it is called, and nothing
+// may be used afterwards.
 func (l *Log) Close(ctx context.Context) error {
 	var err error
 	if l.writable() == nil {

@@ -11,8 +11,9 @@ import (
 
 // surveyAll finds out where every segment that is neither sealed nor open ends.
 //
-// It walks the headers first: a synced mark in one segment may vouch for stripes of another. A stripe that a mark or a verdict vouches for needs k headers
-// that agree. The stripes after these are read whole; the first of them with fewer than k valid shards is where the segment was torn, and it ends there.
+// It walks the headers first: a synced mark in one segment may vouch for stripes of another. A stripe that a mark or a
+// verdict vouches for needs k headers that agree. The stripes after these are read whole; the first of them with fewer than
+// k valid shards is where the segment was torn, and it ends there.
 func (l *Log) surveyAll(ctx context.Context) error {
 	l.surveyMu.Lock()
 	defer l.surveyMu.Unlock()
@@ -94,8 +95,8 @@ func (l *Log) hasEnd(s *segment) bool {
 	return s.ended || s.sealed
 }
 
-// walk lists the stripes of a segment from its headers. Past the goal it stops where the chain does, or at once when the goal is the end; before it,
-// it looks for the next header that belongs to the segment.
+// walk lists the stripes of a segment from its headers. Past the goal it stops where the chain does, or at once when the
+// goal is the end; before it, it looks for the next header that belongs to the segment.
 func (l *Log) walk(ctx context.Context, s *segment, goal uint32, ended bool) (*walk, error) {
 	w := &walk{goal: goal}
 	if !s.known {
@@ -177,8 +178,8 @@ func (l *Log) settle(ctx context.Context, s *segment, w *walk) error {
 	return nil
 }
 
-// whole tells whether k shards of a stripe past every mark are valid. A present directory that cannot be read is taken out of service: unknown is
-// not missing, and only what is absent has no say in where a segment ends.
+// whole tells whether k shards of a stripe past every mark are valid. A present directory that cannot be read is taken out
+// of service: unknown is not missing, and only what is absent has no say in where a segment ends.
 func (l *Log) whole(ctx context.Context, s *segment, st stripeInfo) (bool, error) {
 	got, err := l.loadStripe(ctx, s, st.block, st.shard, true)
 	if ctx.Err() != nil {
@@ -229,8 +230,8 @@ type headerReader struct {
 	unread  []error // by shard: why its last header could not be read, when that says nothing about the shard
 }
 
-// dismiss takes directories out of service that could not be read where the segment seems to end. They have no say any longer, and whether
-// enough are left to decide is for the membership rule.
+// dismiss takes directories out of service that could not be read where the segment seems to end. They have no say any
+// longer, and whether enough are left to decide is for the membership rule.
 func (r *headerReader) dismiss() {
 	for i, err := range r.unread {
 		if err != nil && r.s.files[i].readable() {
@@ -242,8 +243,8 @@ func (r *headerReader) dismiss() {
 // scanBytes is how much of a shard file is looked at at once behind the end of the chain of headers.
 const scanBytes = 1 << 20
 
-// scan learns the marks in all headers from block on: one of them may vouch for the very stripe at which the chain broke. What lies there is
-// mostly preallocated and never written.
+// scan learns the marks in all headers from block on: one of them may vouch for the very stripe at which the chain broke.
+// What lies there is mostly preallocated and never written.
 func (r *headerReader) scan(ctx context.Context, block uint32) {
 	var wg sync.WaitGroup
 	for i := range r.s.n() {

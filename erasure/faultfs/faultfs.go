@@ -1,19 +1,23 @@
 /*
-Package faultfs is a file system in memory that remembers what was synced, and that fails, hangs, rots and loses power on request.
+Package faultfs is a file system in memory that remembers what was synced, and that fails, hangs, rots and loses power on
+request.
 
 # Fault model
 
-  - Power loss (CrashClone): what was synced stays. Of what was not, each write is kept, lost or torn at 512-byte sectors, independently of the
-    others, so writes are also reordered; a change of a file's size is kept or lost; a change of a directory (create, rename, remove, mkdir) is kept or lost, a rename as one.
-    Bytes that no unsynced write covers never change.
+  - Power loss (CrashClone): what was synced stays. Of what was not, each write is kept, lost or torn at 512-byte sectors,
+    independently of the others, so writes are also reordered; a change of a file's size is kept or lost; a change of a
+    directory (create, rename, remove, mkdir) is kept or lost, a rename as one. Bytes that no unsynced write covers never
+    change.
   - Kill (Clone): everything written stays, synced or not; a later power loss may still take what was not synced.
-  - A failed fsync: the writes it covered stay readable and are never made durable by a later fsync of the same file, as on Linux. A power loss
-    keeps, loses or tears them.
-  - Operations fail with any error, once or always, by path, kind, or number. They hang until released. No space: a limit by path.
+  - A failed fsync: the writes it covered stay readable and are never made durable by a later fsync of the same file, as on
+    Linux. A power loss keeps, loses or tears them.
+  - Operations fail with any error, once or always, by path, kind, or number. They hang until released. No space: a limit by
+    path.
   - Rot: flipped bits, cut files. Removal of files that are open: reads, writes and fsyncs of these go on to succeed.
   - Misdirected and lost writes of lying hardware: Poke writes anything anywhere.
 
-Files and directories have one device and inode numbers that are not used twice. Locks end with Close, Clone or CrashClone. Paths are absolute and clean.
+Files and directories have one device and inode numbers that are not used twice. Locks end with Close, Clone or CrashClone.
+Paths are absolute and clean.
 */
 package faultfs
 

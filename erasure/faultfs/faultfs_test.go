@@ -38,8 +38,8 @@ func content(t testing.TB, f *FS, path string) []byte {
 	return b
 }
 
-// TestCrashKeepsWhatWasSynced: after a power loss each sector of a file is that of the last fsync or of a later write, and synced sectors that no
-// later write touched are as they were.
+// TestCrashKeepsWhatWasSynced: after a power loss each sector of a file is that of the last fsync or of a later write, and
+// synced sectors that no later write touched are as they were.
 func TestCrashKeepsWhatWasSynced(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := New()

@@ -12,8 +12,8 @@ func (f *FS) Ops() int {
 	return f.ops
 }
 
-// Fail asks rule before every operation; the error it returns is what the operation returns, and the operation is not done. rule must not use the FS.
-// The returned function takes the rule away.
+// Fail asks rule before every operation; the error it returns is what the operation returns, and the operation is not done.
+// rule must not use the FS. The returned function takes the rule away.
 func (f *FS) Fail(rule func(Op) error) (undo func()) {
 	return f.rule(func(op Op) (error, <-chan struct{}) { return rule(op), nil })
 }
@@ -79,7 +79,8 @@ func matches(k Kind, kinds []Kind) bool {
 	return len(kinds) == 0
 }
 
-// Hang makes every operation under prefix wait, of the given kinds or, when none is given, of all, until release is called. Then it is done.
+// Hang makes every operation under prefix wait, of the given kinds or, when none is given, of all, until release is called.
+// Then it is done.
 func (f *FS) Hang(prefix string, kinds ...Kind) (release func()) {
 	ch := make(chan struct{})
 	undo := f.rule(func(op Op) (error, <-chan struct{}) {
@@ -111,7 +112,8 @@ func (f *FS) Used(prefix string) int64 {
 	return f.find(prefix).size()
 }
 
-// PowerOffAt lets the power go right after the operation with the given number, which CrashClone may still undo. Every later operation returns ErrPowerOff.
+// PowerOffAt lets the power go right after the operation with the given number, which CrashClone may still undo. Every
+// later operation returns ErrPowerOff.
 func (f *FS) PowerOffAt(index int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,8 +127,8 @@ func (f *FS) Off() bool {
 	return f.dead
 }
 
-// CrashClone returns the file system as a power loss at this moment may leave it. It has no rules and no locks. rng decides; the same rng and state give the
-// same result.
+// CrashClone returns the file system as a power loss at this moment may leave it. It has no rules and no locks. rng
+// decides; the same rng and state give the same result.
 func (f *FS) CrashClone(rng *rand.Rand) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -136,7 +138,8 @@ func (f *FS) CrashClone(rng *rand.Rand) *FS {
 	return c
 }
 
-// Clone returns the file system as the death of the process leaves it: nothing is lost, and what was not synced still is not. It has no rules and no locks.
+// Clone returns the file system as the death of the process leaves it: nothing is lost, and what was not synced still is
+// not. It has no rules and no locks.
 func (f *FS) Clone() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
