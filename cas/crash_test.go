@@ -193,6 +193,9 @@ func TestPowerLoss(t *testing.T) {
 	}
 	if rounds == 0 {
 		rounds = 12
+		if testing.Short() { // under the race detector a round takes 25 times as long
+			rounds = 2
+		}
 	}
 	for _, c := range []struct {
 		name string
