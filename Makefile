@@ -29,7 +29,7 @@ tools: ## install the S3 clients that the tests use, where missing
 	@scripts/install-test-clients.sh
 
 .PHONY: test
-test: tools lint test-race test-e2e ## everything that must pass
+test: tools lint test-unit test-race test-e2e ## everything that must pass
 
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck
@@ -39,7 +39,7 @@ lint: ## gofmt, vet, staticcheck
 
 .PHONY: test-unit
 test-unit: ## unit tests
-	go test $(UNIT)
+	go test -timeout 10m $(UNIT)
 
 .PHONY: test-race
 test-race: ## unit tests under the race detector
