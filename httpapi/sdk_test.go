@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 feature/s3/manager is what tools in the field upload with.
+
 package httpapi_test
 
 import (
@@ -125,7 +127,7 @@ func TestSDKMultipart(t *testing.T) {
 	if _, err := c.CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: bucket}); err != nil {
 		t.Fatal(err)
 	}
-	body := noise(17<<20 + 12345)
+	body := noise(11<<20 + 12345)
 	up := manager.NewUploader(c, func(u *manager.Uploader) { u.PartSize = 5 << 20 })
 	if _, err := up.Upload(ctx, &awss3.PutObjectInput{Bucket: bucket, Key: aws.String("big"), Body: bytes.NewReader(body)}); err != nil {
 		t.Fatal(err)
@@ -134,7 +136,7 @@ func TestSDKMultipart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasSuffix(aws.ToString(head.ETag), `-4"`) || !strings.HasSuffix(aws.ToString(head.ChecksumCRC32), "-4") || head.ChecksumType != types.ChecksumTypeComposite {
+	if !strings.HasSuffix(aws.ToString(head.ETag), `-3"`) || !strings.HasSuffix(aws.ToString(head.ChecksumCRC32), "-3") || head.ChecksumType != types.ChecksumTypeComposite {
 		t.Errorf("head: %+v", head)
 	}
 	buf := manager.NewWriteAtBuffer(nil)
@@ -145,7 +147,7 @@ func TestSDKMultipart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := io.ReadAll(part.Body); err != nil || !bytes.Equal(b, body[5<<20:10<<20]) || aws.ToInt32(part.PartsCount) != 4 {
+	if b, err := io.ReadAll(part.Body); err != nil || !bytes.Equal(b, body[5<<20:10<<20]) || aws.ToInt32(part.PartsCount) != 3 {
 		t.Errorf("part 2: %d bytes, parts %d, %v", len(b), aws.ToInt32(part.PartsCount), err)
 	}
 
@@ -327,7 +329,7 @@ func TestMinioGo(t *testing.T) {
 		if err := c.MakeBucket(ctx, bucket, minio.MakeBucketOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		for i, size := range []int{0, 1, 100_000, 12 << 20} {
+		for i, size := range []int{0, 1, 100_000, 6 << 20} {
 			body := noise(size)
 			key := fmt.Sprintf("dir/ob ject+%d", i)
 			o := minio.PutObjectOptions{PartSize: 5 << 20, UserMetadata: map[string]string{"Name": "wert"}}

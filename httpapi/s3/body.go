@@ -16,7 +16,8 @@ import (
 	"github.com/casd/casd/httpapi/s3err"
 )
 
-// A body is that of one request: what to read, what is computed while it is read, and what the client claims of it.
+// A body is that of one request: what to read, what is computed while it is read, and what the client claims of it. No checksum is
+// computed that nobody asked for; AWS would add a CRC64NVME to objects that come without any.
 type body struct {
 	src     io.Reader
 	length  int64 // decoded bytes, -1 unknown

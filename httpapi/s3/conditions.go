@@ -57,17 +57,27 @@ func (c conditionHeaders) evaluate(h http.Header, etag string, modified time.Tim
 		if !etagListed(v, etag) {
 			return failed, c.match
 		}
-	} else if t, err := http.ParseTime(h.Get(c.unmodified)); err == nil && modified.After(t) {
+	} else if t, ok := date(h, c.unmodified); ok && modified.After(t) {
 		return failed, c.unmodified
 	}
 	if v := h[c.noneMatch]; len(v) > 0 {
 		if etagListed(v, etag) {
 			return notModified, c.noneMatch
 		}
-	} else if t, err := http.ParseTime(h.Get(c.modified)); err == nil && !modified.After(t) {
+	} else if t, ok := date(h, c.modified); ok && !modified.After(t) {
 		return notModified, c.modified
 	}
 	return holds, ""
+}
+
+// date reads a date header; ok is false when it is missing or malformed.
+func date(h http.Header, name string) (t time.Time, ok bool) {
+	v := h.Get(name)
+	if v == "" {
+		return t, false // parsing would make errors on every read
+	}
+	t, err := http.ParseTime(v)
+	return t, err == nil
 }
 
 // writeCondition reads If-Match and If-None-Match of a write. It returns nil when there are none. Like AWS it knows only "*" for If-None-Match,
