@@ -102,30 +102,29 @@ func (s *Store) knownVerdicts(ctx context.Context, from uint64) error {
 	if err := s.log.SetVerdicts(vs); err != nil {
 		return err
 	}
-	vs = nil
-	err = s.log.Replay(ctx, from, isMutation, func(r erasure.Replayed) error {
-		if r.Kind != kindMutation {
-			return nil
-		}
-		m, err := decodeMutation(r.Label, r.Body)
-		if err != nil {
-			return err
-		}
-		for _, op := range m.Ops {
-			if op.Table == index.Verdicts && !op.Delete {
-				verdict, err := decodeVerdict(op.Key, op.Value)
-				if err != nil {
-					return err
-				}
-				vs = append(vs, verdict)
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if _, err := s.log.FindVerdicts(ctx, from, kindMutation, verdictsOf); err != nil {
 		return fmt.Errorf("look for verdicts: %w", err)
 	}
-	return s.log.SetVerdicts(vs)
+	return nil
+}
+
+// verdictsOf returns the verdicts that a mutation record writes.
+func verdictsOf(r erasure.Replayed) (vs []erasure.Verdict, err error) {
+	m, err := decodeMutation(r.Label, r.Body)
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range m.Ops {
+		if op.Table != index.Verdicts || op.Delete {
+			continue
+		}
+		v, err := decodeVerdict(op.Key, op.Value)
+		if err != nil {
+			return nil, err
+		}
+		vs = append(vs, v)
+	}
+	return vs, nil
 }
 
 func decodeVerdict(key, value []byte) (v erasure.Verdict, err error) {
@@ -255,6 +254,9 @@ func (s *Store) openIndex() error {
 	s.opts.Logger.Error("the index is damaged; it is set aside and built anew from the log", slog.String("file", s.indexPath),
 		slog.String("aside", aside), slog.Any("error", err))
 	if err := os.Rename(s.indexPath, aside); err != nil {
+		return err
+	}
+	if err := index.Remove(s.indexPath); err != nil { // what belongs to it
 		return err
 	}
 	s.idx, err = index.Open(o)
