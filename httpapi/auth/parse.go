@@ -9,7 +9,7 @@ import (
 	"github.com/casd/casd/httpapi/s3err"
 )
 
-func malformed(why string) error {
+func malformed(why string) *s3err.Error {
 	return s3err.AuthorizationHeaderMalformed.WithMessage("The authorization header is malformed; " + why)
 }
 
@@ -20,40 +20,38 @@ func malformedQuery(why string) error {
 // parseHeader reads an Authorization header and the date that goes with it.
 func (v *Verifier) parseHeader(r *http.Request, header string) (claim, error) {
 	var c claim
-	rest, ok := strings.CutPrefix(header, algorithm)
-	if !ok || rest != "" && rest[0] != ' ' && rest[0] != '\t' {
-		if strings.HasPrefix(header, "AWS4-") {
-			return c, s3err.NotImplemented.WithMessage("Only AWS4-HMAC-SHA256 is implemented.")
-		}
-		return c, s3err.Argument("Authorization", scheme(header), "Unsupported Authorization Type")
+	kind, rest, ok := strings.Cut(header, " ")
+	switch {
+	case !ok:
+		return c, s3err.Argument("Authorization", kind, "Authorization header is invalid -- one and only one ' ' (space) required.")
+	case kind == "AWS4-ECDSA-P256-SHA256":
+		return c, s3err.NotImplemented.WithMessage("Only AWS4-HMAC-SHA256 is implemented.")
+	case kind != algorithm:
+		return c, s3err.Argument("Authorization", kind, "Unsupported Authorization Type")
 	}
-	var credential, signedHeaders string
-	seen := 0
-	for rest != "" {
-		var field string
-		field, rest, _ = strings.Cut(rest, ",")
-		name, value, ok := strings.Cut(strings.Trim(field, " \t"), "=")
-		if !ok {
-			return c, s3err.AuthorizationHeaderMalformed
-		}
-		switch name {
-		case "Credential":
-			credential = value
-		case "SignedHeaders":
-			signedHeaders = value
-		case "Signature":
-			c.signature = value
-		default:
-			return c, s3err.AuthorizationHeaderMalformed
-		}
-		seen++
-	}
-	if seen != 3 || credential == "" || signedHeaders == "" || c.signature == "" {
+	fields := strings.Split(rest, ",")
+	if len(fields) != 3 {
 		return c, s3err.AuthorizationHeaderMalformed
 	}
+	got := make(map[string]string, 3)
+	for _, field := range fields {
+		field = strings.Trim(field, " \t")
+		name, value, ok := strings.Cut(field, "=")
+		if !ok {
+			return c, malformed(`the authorization component "` + field + `" is malformed.`)
+		}
+		got[name] = value
+	}
+	for _, name := range [...]string{"Credential", "SignedHeaders", "Signature"} {
+		if got[name] == "" {
+			return c, malformed("missing " + name + ".")
+		}
+	}
+	credential, signedHeaders := got["Credential"], got["SignedHeaders"]
+	c.signature = got["Signature"]
 	var why string
 	if c.accessKey, c.scope, why = v.parseCredential(credential); why != "" {
-		err := s3err.AuthorizationHeaderMalformed.WithMessage("The authorization header is malformed; " + why)
+		err := malformed(why)
 		if strings.HasPrefix(why, "the region") {
 			err = err.With("Region", v.region)
 		}
@@ -91,17 +89,17 @@ func (v *Verifier) parseCredential(s string) (accessKey string, sc scope, why st
 	if len(p) != 5 || p[0] == "" {
 		return "", scope{}, `the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".`
 	}
-	if _, err := time.Parse(dateFormat, p[1]); err != nil {
-		return "", scope{}, `the Credential is mal-formed; incorrect date format "` + p[1] + `". This date in the credential must be in the format "yyyyMMdd".`
+	if p[4] != terminator {
+		return "", scope{}, `incorrect terminal "` + p[4] + `". This endpoint uses "aws4_request".`
 	}
 	if p[3] != service {
 		return "", scope{}, `incorrect service "` + p[3] + `". This endpoint belongs to "s3".`
 	}
-	if p[4] != terminator {
-		return "", scope{}, `incorrect terminal "` + p[4] + `". This endpoint uses "aws4_request".`
-	}
 	if p[2] != v.region {
 		return "", scope{}, "the region '" + p[2] + "' is wrong; expecting '" + v.region + "'"
+	}
+	if _, err := time.Parse(dateFormat, p[1]); err != nil {
+		return "", scope{}, `incorrect date format "` + p[1] + `". This date in the credential must be in the format "yyyyMMdd".`
 	}
 	return p[0], scope{date: p[1], region: p[2]}, ""
 }

@@ -201,7 +201,10 @@ func TestHeaderRefusals(t *testing.T) {
 		{"no SignedHeaders", "AuthorizationHeaderMalformed", replace(", SignedHeaders=", ", X="), 0},
 		{"host unsigned", "AccessDenied", replace("=host;", "="), 0},
 		{"garbage", "AuthorizationHeaderMalformed", func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 garbage") }, 0},
-		{"only the algorithm", "AuthorizationHeaderMalformed", func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256") }, 0},
+		{"only the algorithm", "InvalidArgument", func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256") }, 0},
+		{"another hash", "InvalidArgument", replace("AWS4-HMAC-SHA256", "AWS2-HMAC-SHA1"), 0},
+		{"no =", "AuthorizationHeaderMalformed", replace("SignedHeaders=", "SignedHeaders-"), 0},
+		{"four fields", "AuthorizationHeaderMalformed", replace(", Signature=", ", X=y, Signature="), 0},
 		{"basic", "InvalidArgument", func(r *http.Request) { r.Header.Set("Authorization", "Basic dXNlcjpwYXNz") }, 0},
 		{"version 4A", "NotImplemented", func(r *http.Request) { r.Header.Set("Authorization", "AWS4-ECDSA-P256-SHA256 Credential=x") }, 0},
 		{"version 2", "InvalidRequest", func(r *http.Request) {

@@ -86,8 +86,8 @@ func (q *request) createBucket() error {
 	if conf.Tags != nil {
 		return s3err.NotImplemented.WithMessage("Tags of buckets are not implemented.")
 	}
-	// There is one region. AWS knows no constraint us-east-1; tools that send it mean what they say.
-	if c := conf.LocationConstraint; c != "" && c != q.api.o.Region {
+	// There is one region. No constraint means it, and us-east-1 is none, as on AWS.
+	if c := conf.LocationConstraint; c != "" && (c != q.api.o.Region || c == "us-east-1") {
 		return s3err.InvalidLocationConstraint.With("LocationConstraint", c)
 	}
 	b := cas.Bucket{Name: q.bucket, Owner: q.auth.Identity.ID, Region: conf.LocationConstraint}

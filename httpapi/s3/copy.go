@@ -17,13 +17,13 @@ type copySource struct{ bucket, key, version string }
 
 // parseCopySource reads BUCKET/KEY[?versionId=ID], URL-encoded, with a leading slash or not.
 func parseCopySource(v string) (s copySource, err error) {
-	bad := s3err.Argument("x-amz-copy-source", v, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
+	bad := func(why string) error { return s3err.Argument("x-amz-copy-source", v, why) }
 	path, rawQuery, hasQuery := strings.Cut(v, "?")
 	if hasQuery {
 		params, ok := auth.ParseQuery(rawQuery)
 		id, has := query(params).get("versionId")
 		if !ok || !has || len(params) != 1 {
-			return s, bad
+			return s, bad("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
 		}
 		if s.version, err = checkVersion(id, true); err != nil {
 			return s, err
@@ -31,14 +31,14 @@ func parseCopySource(v string) (s copySource, err error) {
 	}
 	path, ok := unescapePath(path)
 	if !ok {
-		return s, s3err.Argument("x-amz-copy-source", v, "Invalid copy source encoding.")
+		return s, bad("Invalid copy source encoding")
 	}
 	s.bucket, s.key, _ = strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	if s.bucket == "" || s.key == "" || !validUTF8(s.key) || len(s.key) > keyBytesMax {
-		return s, bad
-	}
 	if !validBucketName(s.bucket) {
-		return s, s3err.InvalidBucketName.With("BucketName", s.bucket)
+		return s, bad("Invalid copy source bucket name")
+	}
+	if s.key == "" || !validUTF8(s.key) || len(s.key) > keyBytesMax {
+		return s, bad("Invalid copy source object key")
 	}
 	return s, nil
 }

@@ -154,8 +154,12 @@ func (q *request) refuseHeaders() error {
 				return s3err.Header("x-amz-bucket-object-lock-enabled")
 			}
 		case "X-Amz-Object-Ownership":
-			if value != "BucketOwnerEnforced" {
+			switch value {
+			case "BucketOwnerEnforced": // which is how it is: ACLs mean nothing
+			case "BucketOwnerPreferred", "ObjectWriter":
 				return s3err.Header("x-amz-object-ownership")
+			default:
+				return s3err.InvalidArgument.WithMessage("Invalid x-amz-object-ownership header: "+value).With("ArgumentName", "x-amz-object-ownership")
 			}
 		case "X-Amz-Acl":
 			if err := refuseACL(value); err != nil {

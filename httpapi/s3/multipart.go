@@ -46,14 +46,14 @@ func (q *request) uploadChecksum() (c cas.Checksum, err error) {
 	}
 	t := strings.ToUpper(q.Header.Get("X-Amz-Checksum-Type"))
 	switch {
+	case t != "" && t != digest.Composite && t != digest.FullObject:
+		return c, s3err.InvalidRequest.WithMessage("Value for x-amz-checksum-type header is invalid.")
 	case a == 0 && t == "":
 		return c, nil
 	case a == 0:
 		return c, s3err.InvalidRequest.WithMessage("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")
 	case t == "":
 		t = digest.DefaultType(a)
-	case t != digest.Composite && t != digest.FullObject:
-		return c, s3err.InvalidRequest.WithMessage("Value for x-amz-checksum-type header is invalid.")
 	case !digest.TypeAllowed(a, t):
 		return c, s3err.InvalidRequest.WithMessage("The " + t + " checksum type cannot be used with the " + strings.ToLower(a.String()) + " checksum algorithm.")
 	}
