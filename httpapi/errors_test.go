@@ -284,10 +284,10 @@ func TestStoreErrors(t *testing.T) {
 		code   string
 		logged bool
 	}{
-		{cas.ErrNoSpace, 507, "InsufficientStorage", true},
+		{cas.ErrNoSpace, 507, "InsufficientStorage", false},
 		{cas.ErrBusy, 503, "SlowDown", false},
-		{cas.ErrReadOnly, 503, "ServiceUnavailable", true},
-		{cas.ErrClosed, 503, "ServiceUnavailable", true},
+		{cas.ErrReadOnly, 503, "ServiceUnavailable", false},
+		{cas.ErrClosed, 503, "ServiceUnavailable", false},
 		{cas.ErrCorrupt, 500, "InternalError", true},
 		{cas.ErrTooLarge, 400, "EntityTooLarge", false},
 		{errors.New("a surprise"), 500, "InternalError", true},

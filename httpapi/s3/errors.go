@@ -36,14 +36,15 @@ var storeErrors = []struct {
 	{cas.ErrCorrupt, s3err.InternalError}, // never NoSuchKey: the object exists
 }
 
-// told translates an error for the client. internal tells that the server is to blame, and that the error belongs into its log.
+// told translates an error for the client. internal tells that the server is to blame, and that the error belongs into its log. A store that
+// is full, busy or read-only says so itself, once, rather than here with every request.
 func told(err error) (e *s3err.Error, internal bool) {
 	if errors.As(err, &e) {
 		return e, false
 	}
 	for _, s := range storeErrors {
 		if errors.Is(err, s.err) {
-			return s.told, s.told.Status >= http.StatusInternalServerError && !errors.Is(err, cas.ErrBusy)
+			return s.told, s.told.Status == http.StatusInternalServerError
 		}
 	}
 	return s3err.InternalError, !errors.Is(err, context.Canceled)
