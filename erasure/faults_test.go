@@ -322,6 +322,11 @@ func TestRemovedUnderLoad(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
+	for i, d := range c.log.Dirs() {
+		if want := map[bool]string{true: "offline", false: "online"}[i == 0 || i == 2]; d.State != want {
+			t.Errorf("%s is %s (%s)", d.Path, d.State, d.Reason)
+		}
+	}
 	if err := c.check(t); err != nil {
 		t.Fatal(err)
 	}
@@ -404,5 +409,39 @@ func TestUnreadableFirstHeader(t *testing.T) {
 	}
 	if err := l.WriteState(); !errors.Is(err, erasure.ErrReadOnly) {
 		t.Fatal(err)
+	}
+}
+
+// TestReplacedShardFile removes, and replaces, the file of an open segment: writes and fsyncs to the old one succeed, and are not believed.
+func TestReplacedShardFile(t *testing.T) {
+	for _, replace := range []bool{false, true} {
+		led, mem := newLedger(), faultfs.New()
+		c := mustLed(t, led, tiny(mem, 2, 1, 4))
+		if err := c.mutate(newRand(1), 10, nil); err != nil {
+			t.Fatal(err)
+		}
+		var victim string
+		for _, d := range dirNames(4) {
+			if files := mem.Files(d + "/segments"); len(files) > 0 {
+				victim = d
+				mem.RemoveAll(files[0])
+				if replace {
+					writeFile(t, mem, files[0], nil)
+				}
+				break
+			}
+		}
+		if err := c.mutate(newRand(2), 10, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range c.log.Dirs() {
+			if (d.Path == victim) != (d.State == "offline") {
+				t.Fatalf("%s is %s", d.Path, d.State)
+			}
+		}
+		if len(c.verdicts) != 1 {
+			t.Fatalf("verdicts %v", c.verdicts)
+		}
+		mustClose(t, c)
 	}
 }

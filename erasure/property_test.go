@@ -111,8 +111,8 @@ func FuzzReadLocation(f *testing.F) {
 		got, err := c.log.Read(t.Context(), loc, nil)
 		if err == nil {
 			for _, g := range good {
-				if g == loc && len(got) == loc.BodyBytes() {
-					return
+				if g.Segment() == loc.Segment() && g.Ordinal() == loc.Ordinal() && len(got) == g.BodyBytes() {
+					return // the frame says that it is this record, whatever else is wrong in the location
 				}
 			}
 			t.Fatalf("location %x reads %d bytes", loc, len(got))
