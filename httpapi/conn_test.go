@@ -185,6 +185,18 @@ func TestStalledClients(t *testing.T) {
 	if r, err := readResponse(br, "HEAD"); err != nil || r.StatusCode != 200 {
 		t.Errorf("after a pause: %v, %v", err, r.Response)
 	}
+	time.Sleep(500 * time.Millisecond)
+	req = s.request("PUT", "/bucket/empty", nil)
+	req.Header.Set("Expect", "100-continue")
+	req.Header.Set("Content-Length", "0")
+	c.Write(head(req))
+	if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
+		t.Fatalf("after another: %q, %v", line, err)
+	}
+	br.ReadString('\n')
+	if r, err := readResponse(br, "PUT"); err != nil || r.StatusCode != 200 {
+		t.Errorf("after another: %v, %v", err, r.Response)
+	}
 }
 
 // A response that cannot be finished is broken off, never ended; one that cannot be begun is an error.
