@@ -192,8 +192,6 @@ func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {
 func continueEmpty(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 0 && r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
-			// A deadline left by the request before would break the connection here.
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 			w.WriteHeader(http.StatusContinue)
 		}
 		h.ServeHTTP(w, r)

@@ -49,7 +49,7 @@ func newStallGuard(resp *echo.Response, r *http.Request, entry *reqlog.Entry, li
 		expects:        r.Header.Get("Expect") != "",
 	}
 	resp.Writer = g
-	// A deadline left by the request before must not meet this one ("100 Continue" is written without our help).
+	// net/http takes the deadline away after each request; this one is for "100 Continue", which is written without our help.
 	g.touchWrite(time.Now())
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		g.ended = true
