@@ -231,7 +231,7 @@ func (c *committer) commit(deps []*erasure.Handle) error {
 	}
 	c.s.metrics.batch.Observe(float64(len(c.muts)))
 	tries := len(c.s.log.Dirs()) + 1 // each failed try takes a directory out
-	for try := range tries {
+	for range tries {
 		err := c.s.log.Commit(c.s.ctx, c.muts, deps)
 		switch {
 		case err == nil:
@@ -240,13 +240,13 @@ func (c *committer) commit(deps []*erasure.Handle) error {
 			if err := c.applyVerdicts(); err != nil {
 				return err
 			}
-		case try == 0 && (errors.Is(err, erasure.ErrReadOnly) || errors.Is(err, erasure.ErrNoSpace)):
-			return fmt.Errorf("%w: %w", errClean, logError("commit", err))
-		default:
+		case errors.Is(err, erasure.ErrUncertain):
 			return err
+		default:
+			return fmt.Errorf("%w: %w", errClean, logError("commit", err))
 		}
 	}
-	return errors.New("cas: segments kept failing")
+	return fmt.Errorf("%w: segments kept failing", erasure.ErrUncertain)
 }
 
 // finish publishes the batch, or takes it back, and answers everyone.
