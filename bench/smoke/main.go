@@ -102,13 +102,24 @@ func run(bin, work string, length time.Duration, count int) (err error) {
 		}
 		row(fmt.Sprintf("GET 4 KiB, %d connections", conns), "%8.0f ops/s", rate)
 	}
+	cpuBefore, err := s.CPUTime()
+	if err != nil {
+		return err
+	}
+	uniqueBegun := time.Now()
 	unique, err := b.all(count, func(i int) error {
 		return b.put(fmt.Sprintf("%s/big/%d", bucket, i), casdtest.Random(seedOfObjects+uint64(i)), bigBytes)
 	})
 	if err != nil {
 		return err
 	}
+	cpu, err := s.CPUTime()
+	if err != nil {
+		return err
+	}
+	serverCPU := (cpu - cpuBefore).Seconds() / time.Since(uniqueBegun).Seconds()
 	row("PUT 64 MiB unique, 4 connections", "%8.1f MB/s (%.0f%% of the plain writes)", unique, 100*unique/plain)
+	row("  CPU of the server while it took them", "%8.2f cores of %d", serverCPU, runtime.NumCPU())
 	again, err := b.all(count, func(i int) error {
 		return b.put(fmt.Sprintf("%s/again/%d", bucket, i), casdtest.Random(seedOfObjects+uint64(i)), bigBytes)
 	})
@@ -131,6 +142,10 @@ func run(bin, work string, length time.Duration, count int) (err error) {
 		return err
 	}
 	row("stored", "%8.1f MiB on disk for %.1f MiB logical, dedup ratio %.2f", float64(st.StoredBytes)/(1<<20), float64(st.LogicalBytes)/(1<<20), st.DedupRatio)
+	fmt.Println("the CPU work of new bytes, each stage alone:")
+	if err := stages(runtime.NumCPU()); err != nil {
+		return err
+	}
 	if code, err := s.Stop(time.Minute); err != nil || code != 0 {
 		return fmt.Errorf("casd stopped with %d: %w", code, err)
 	}

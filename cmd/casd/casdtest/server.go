@@ -370,3 +370,19 @@ func (s *Server) PeakRSS() (int64, error) {
 	}
 	return 0, errors.New("/proc status has no VmHWM")
 }
+
+// CPUTime is what the running process has used so far, user and system together.
+func (s *Server) CPUTime() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID()))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from the state on, the third field
+	if len(fields) < 13 {
+		return 0, errors.New("/proc stat is too short")
+	}
+	user, errU := strconv.ParseInt(fields[11], 10, 64)
+	system, errS := strconv.ParseInt(fields[12], 10, 64)
+	const ticks = 100 // a second, on every Linux architecture that Go runs on
+	return time.Duration(user+system) * time.Second / ticks, errors.Join(errU, errS)
+}
