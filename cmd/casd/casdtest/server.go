@@ -227,6 +227,11 @@ func (s *Server) Do(ctx context.Context, method, path string, body io.Reader, si
 		return nil, err
 	}
 	req.ContentLength = size
+	return s.Send(req)
+}
+
+// Send signs and sends a request.
+func (s *Server) Send(req *http.Request) (*http.Response, error) {
 	auth.Sign(req, auth.Credentials{AccessKey: User, SecretKey: Password}, Region, auth.UnsignedPayload, time.Now())
 	return s.Client.Do(req)
 }
