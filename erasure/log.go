@@ -32,6 +32,9 @@ type Log struct {
 	codecs  codecs
 	files   fileCache
 
+	scrubs   scrubLocks
+	suspects suspectSet
+
 	segMu    sync.RWMutex
 	segs     map[SegmentID]*segment
 	maxID    SegmentID // highest segment number ever seen

@@ -16,6 +16,8 @@ type metrics struct {
 	reconstructed prometheus.Counter
 	healed        prometheus.Counter
 	corrupt       prometheus.Counter
+	scrubbed      prometheus.Counter
+	findings      *prometheus.CounterVec
 
 	directories *prometheus.Desc
 	payload     *prometheus.Desc
@@ -42,11 +44,14 @@ func newMetrics(l *Log, reg prometheus.Registerer) (*metrics, error) {
 		reconstructed: counter("casd_log_reconstructed_bytes_total", "Bytes rebuilt from parity for reads."),
 		healed:        counter("casd_log_healed_shards_total", "Shards that were bad or missing and were rewritten."),
 		corrupt:       counter("casd_log_corrupt_total", "Stripes found with fewer than k valid shards where all should be valid."),
-		directories:   prometheus.NewDesc("casd_log_directories", "Data directories by state.", []string{"state"}, nil),
-		payload:       prometheus.NewDesc("casd_log_payload_bytes", "Record tables and records of live segments, before parity and padding.", nil, nil),
-		stored:        prometheus.NewDesc("casd_log_stored_bytes", "Live segments on disk, preallocation not included.", nil, nil),
-		segments:      prometheus.NewDesc("casd_log_segments", "Live segments by class.", []string{"class"}, nil),
-		unsynced:      prometheus.NewDesc("casd_log_unsynced_bytes", "Bulk in memory that is not durable yet.", nil, nil),
+		scrubbed:      counter("casd_log_scrubbed_bytes_total", "Bytes that scrubs read from shard files."),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "casd_log_scrub_findings_total", Help: "Damage that scrubs found, by kind."},
+			[]string{"kind"}),
+		directories: prometheus.NewDesc("casd_log_directories", "Data directories by state.", []string{"state"}, nil),
+		payload:     prometheus.NewDesc("casd_log_payload_bytes", "Record tables and records of live segments, before parity and padding.", nil, nil),
+		stored:      prometheus.NewDesc("casd_log_stored_bytes", "Live segments on disk, preallocation not included.", nil, nil),
+		segments:    prometheus.NewDesc("casd_log_segments", "Live segments by class.", []string{"class"}, nil),
+		unsynced:    prometheus.NewDesc("casd_log_unsynced_bytes", "Bulk in memory that is not durable yet.", nil, nil),
 	}
 	for _, c := range []Class{Metadata, Data, Snapshot} {
 		m.stripes[c] = prometheus.NewCounter(prometheus.CounterOpts{Name: "casd_log_stripes_total", Help: "Stripes written.",
@@ -68,7 +73,7 @@ func (m *metrics) unregister() {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.stripes[Metadata], m.stripes[Data], m.stripes[Snapshot], m.fsync, m.commitRecords, m.commitBytes,
-		m.degraded, m.reconstructed, m.healed, m.corrupt}
+		m.degraded, m.reconstructed, m.healed, m.corrupt, m.scrubbed, m.findings}
 }
 
 // Describe implements prometheus.Collector.

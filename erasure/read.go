@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 )
 
@@ -93,6 +94,9 @@ func (l *Log) readRange(ctx context.Context, s *segment, block, shard uint32, of
 		return nil
 	}
 	l.metrics.degraded.Inc()
+	if failed == 0 || slices.ContainsFunc(sp, func(p span) bool { return suspicious(p.err) }) {
+		l.suspects.add(s.id)
+	}
 	if failed > 0 || len(sp) == 1 {
 		rebuilt := true
 		for i := range sp {
@@ -181,6 +185,12 @@ func (l *Log) readShardOf(ctx context.Context, s *segment, shard int, buf []byte
 // outOfReach tells whether a read error says nothing about what is on the disk.
 func outOfReach(err error) bool {
 	return err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errBadShard)
+}
+
+// suspicious tells whether a read error means damage on a directory that is present.
+func suspicious(err error) bool {
+	return err != nil && !errors.Is(err, errAbsent) && !errors.Is(err, errOffline) && !errors.Is(err, errHung) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, fs.ErrClosed)
 }
 
 // rebuildSpan fills the span from the same range of k other shards.
