@@ -50,17 +50,18 @@ func (l listing) entries() (e []string) {
 	return e
 }
 
-// model lists naively: each key in order becomes itself or its common prefix; what is not greater than the marker is left out.
-func model(keys []string, prefix, delimiter, after string) (e []string) {
+// model lists naively: each key in order becomes itself or its common prefix. A marker leaves out entries that are not greater, start-after
+// keys that are not.
+func model(keys []string, prefix, delimiter, marker, startAfter string) (e []string) {
 	for _, k := range keys {
-		if !strings.HasPrefix(k, prefix) {
+		if !strings.HasPrefix(k, prefix) || startAfter != "" && k <= startAfter {
 			continue
 		}
 		entry := "key " + k
 		if i := strings.Index(k[len(prefix):], delimiter); delimiter != "" && i >= 0 {
 			entry = "prefix " + k[:len(prefix)+i+len(delimiter)]
 		}
-		if name := entry[strings.IndexByte(entry, ' ')+1:]; after != "" && name <= after || len(e) > 0 && e[len(e)-1] == entry {
+		if name := entry[strings.IndexByte(entry, ' ')+1:]; marker != "" && name <= marker || len(e) > 0 && e[len(e)-1] == entry {
 			continue
 		}
 		e = append(e, entry)
@@ -82,7 +83,10 @@ func TestListModel(t *testing.T) {
 	}
 	some := rapid.SampledFrom(append([]string{"", "", "f", "fo", "z/", "z/1", "z/1/", "none", "a/b/c/d", "zz", "A"}, keys...))
 	rapid.Check(t, func(t *rapid.T) {
-		prefix, after := some.Draw(t, "prefix"), some.Draw(t, "after")
+		prefix, after := "", some.Draw(t, "after")
+		if rapid.Bool().Draw(t, "prefixed") {
+			prefix = some.Draw(t, "prefix")
+		}
 		delimiter := rapid.SampledFrom([]string{"", "/", "/", "o", "/b", "//", "x"}).Draw(t, "delimiter")
 		size := rapid.IntRange(1, 12).Draw(t, "size")
 		v2 := rapid.Bool().Draw(t, "v2")
@@ -123,10 +127,40 @@ func TestListModel(t *testing.T) {
 				q.Set("marker", strings.TrimPrefix(e[len(e)-1], "key "))
 			}
 		}
-		if want := model(keys, prefix, delimiter, after); !slices.Equal(got, want) {
+		marker, startAfter := after, ""
+		if v2 {
+			marker, startAfter = "", after
+		}
+		if want := model(keys, prefix, delimiter, marker, startAfter); !slices.Equal(got, want) {
 			t.Fatalf("prefix %q delimiter %q after %q by %d (v2 %v):\ngot  %q\nwant %q", prefix, delimiter, after, size, v2, got, want)
 		}
 	})
+}
+
+// start-after is about keys: the common prefix that it lies in is listed while it has greater keys. A marker is about what was listed.
+func TestStartAfterInPrefix(t *testing.T) {
+	s := startServer(t)
+	s.must(200, "PUT", "/bucket", nil)
+	for _, k := range []string{"a/1", "a/2", "b"} {
+		s.must(200, "PUT", "/bucket/"+k, []byte("x"))
+	}
+	for after, want := range map[string]string{"": "a/ b", "a": "a/ b", "a/": "a/ b", "a/1": "a/ b", "a/10": "a/ b", "a/2": "b", "a/zzz": "b", "a0": "b", "b": ""} {
+		l := s.list(t, url.Values{"list-type": {"2"}, "delimiter": {"/"}, "start-after": {after}})
+		if got := strings.NewReplacer("key ", "", "prefix ", "").Replace(strings.Join(l.entries(), " ")); got != want {
+			t.Errorf("start-after %q: %q, want %q", after, got, want)
+		}
+	}
+	for marker, want := range map[string]string{"a": "a/ b", "a/": "b", "a/1": "b"} {
+		l := s.list(t, url.Values{"delimiter": {"/"}, "marker": {marker}})
+		if got := strings.NewReplacer("key ", "", "prefix ", "").Replace(strings.Join(l.entries(), " ")); got != want {
+			t.Errorf("marker %q: %q, want %q", marker, got, want)
+		}
+	}
+	l := s.list(t, url.Values{"list-type": {"2"}, "delimiter": {"/"}, "start-after": {"a/1"}, "max-keys": {"1"}})
+	l = s.list(t, url.Values{"list-type": {"2"}, "delimiter": {"/"}, "continuation-token": {l.NextContinuationToken}, "max-keys": {"1"}})
+	if got := l.entries(); !slices.Equal(got, []string{"key b"}) || l.IsTruncated {
+		t.Errorf("the page after the prefix: %q", got)
+	}
 }
 
 func TestListEchoes(t *testing.T) {

@@ -203,11 +203,33 @@ func TestHoistedHeaders(t *testing.T) {
 		t.Errorf("%v", r.Header)
 	}
 	for query, code := range map[string]string{
-		"x-amz-server-side-encryption=AES256": "NotImplemented", "x-amz-checksum-crc32=AAAAAA%3D%3D": "BadDigest", "x-amz-acl=public-read": "NotImplemented",
+		"x-amz-server-side-encryption=AES256": "NotImplemented", "x-amz-acl=public-read": "NotImplemented",
 		"x-amz-tagging=a%3Db": "NotImplemented", "unknown=1": "NotImplemented",
 	} {
 		if r := put(query, "hello"); r.errorCode() != code {
 			t.Errorf("%s: %s %s", query, r.Status, r.body)
+		}
+	}
+	// Presigning clients compute the checksum of the empty body that they have then; it says nothing of the body that is sent.
+	for _, query := range []string{
+		"x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32", "X-Amz-Sdk-Checksum-Algorithm=CRC32", "x-amz-checksum-sha256=nonsense",
+		"x-amz-checksum-algorithm=CRC32",
+	} {
+		r := put(query, "hello")
+		if r.StatusCode != 200 {
+			t.Errorf("%s: %s %s", query, r.Status, r.body)
+		}
+		if got := s.must(200, "HEAD", "/bucket/key", nil, "x-amz-checksum-mode", "ENABLED").Header.Get("X-Amz-Checksum-Crc32"); got != "" {
+			t.Errorf("%s: the object has the checksum %s", query, got)
+		}
+	}
+	// In headers, which are signed, they are claims.
+	for header, code := range map[string]string{"x-amz-checksum-crc32": "BadDigest", "x-amz-sdk-checksum-algorithm": "InvalidRequest"} {
+		req, _ := http.NewRequest("PUT", s.URL+"/bucket/key", strings.NewReader("hello"))
+		req.Header.Set(header, map[string]string{"x-amz-checksum-crc32": "AAAAAA==", "x-amz-sdk-checksum-algorithm": "CRC32"}[header])
+		auth.Presign(req, testCredentials, region, time.Now(), 60)
+		if r := s.send(req); r.errorCode() != code {
+			t.Errorf("signed %s: %s %s", header, r.Status, r.body)
 		}
 	}
 	// A copy is one wherever its source is named.

@@ -58,9 +58,9 @@ type position struct {
 	skipsIt bool // after is a common prefix that was listed: nothing under it is
 }
 
-// startAfter is the position of a key that a client names. If the key lies in a common prefix, that one counts as passed: common prefixes
-// are listed when they are greater than the marker, like keys.
-func (p *listPage) startAfter(key string) position {
+// marked is the position of a marker, which names an entry of a listing. If it lies in a common prefix, that one counts as passed: common
+// prefixes are listed when they are greater than the marker, like keys. The start-after of ListObjectsV2 is about keys instead.
+func (p *listPage) marked(key string) position {
 	if p.delimiter != "" && len(key) > len(p.prefix) && strings.HasPrefix(key, p.prefix) {
 		if i := strings.Index(key[len(p.prefix):], p.delimiter); i >= 0 {
 			return position{key[:len(p.prefix)+i+len(p.delimiter)], true}
@@ -86,7 +86,7 @@ func (q *request) listObjects() error {
 		return err
 	}
 	marker := q.query.value("marker")
-	if err := q.list(&p, p.startAfter(marker)); err != nil {
+	if err := q.list(&p, p.marked(marker)); err != nil {
 		return err
 	}
 	x := newXML(true)
@@ -119,7 +119,7 @@ func (q *request) listObjectsV2() error {
 		return err
 	}
 	startAfter := q.query.value("start-after")
-	pos := p.startAfter(startAfter)
+	pos := position{after: startAfter}
 	token, hasToken := q.query.get("continuation-token")
 	if token != "" { // an empty one is none
 		var ok bool

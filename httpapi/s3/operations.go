@@ -101,6 +101,12 @@ func signatureParam(name string) bool {
 	return false
 }
 
+// checksumParam tells whether a parameter of a presigned query is about the checksum of a body. x-amz-checksum-mode is not: it asks reads for one.
+func checksumParam(name string) bool {
+	name = strings.ToLower(name)
+	return name == "x-amz-sdk-checksum-algorithm" || strings.HasPrefix(name, "x-amz-checksum-") && name != "x-amz-checksum-mode"
+}
+
 // route finds the operation that a request asks for. With an error it may still return the operation that it looked like.
 func (q *request) route() (*operation, error) {
 	k := operationKey{method: q.Method, level: object}

@@ -173,13 +173,14 @@ func (q *request) authorize(action, bucket, key string) error {
 	return q.api.o.Authorizer.Authorize(q.Context(), auth.Request{Identity: q.auth.Identity, Action: action, Bucket: bucket, Key: key})
 }
 
-// hoisted makes headers of the x-amz-* parameters that presigning clients put into the query instead. They are signed there.
+// hoisted makes headers of the x-amz-* parameters that presigning clients put into the query instead. They are signed there. What they say of
+// the body's checksum is left out, as AWS does: clients compute it when they presign, of a body that they do not have yet.
 func (q *request) hoisted() {
 	if !q.auth.Presigned {
 		return
 	}
 	for _, p := range q.query {
-		if len(p.Name) < 6 || !strings.EqualFold(p.Name[:6], "x-amz-") || signatureParam(p.Name) {
+		if len(p.Name) < 6 || !strings.EqualFold(p.Name[:6], "x-amz-") || signatureParam(p.Name) || checksumParam(p.Name) {
 			continue
 		}
 		if name := http.CanonicalHeaderKey(p.Name); q.Header[name] == nil {

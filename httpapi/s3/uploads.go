@@ -81,7 +81,7 @@ func (q *request) listUploads() error {
 	if keyMarker == "" {
 		idMarker = "" // means nothing without a key
 	}
-	pos := p.startAfter(keyMarker)
+	pos := p.marked(keyMarker)
 	if pos.skipsIt {
 		idMarker = ""
 	}
