@@ -40,8 +40,15 @@ func (l *Log) appendBulk(ctx context.Context, r Record) (*Handle, error) {
 		return nil, err
 	}
 	h := &Handle{class: Data}
+	l.pause("append")
 	l.dataMu.Lock()
 	defer l.dataMu.Unlock()
+	if err := l.stopped(); err != nil { // since it was asked for room
+		l.mu.Lock()
+		l.unsynced -= int64(len(r.Body))
+		l.mu.Unlock()
+		return nil, err
+	}
 	if l.bulk != nil && len(l.bulk.recs) > 0 && l.bulk.payload+tableEntryBytes+frameBytes+len(r.Label)+len(r.Body) > l.opt.StripeBytes {
 		l.closeBulk()
 	}
@@ -53,6 +60,17 @@ func (l *Log) appendBulk(ctx context.Context, r Record) (*Handle, error) {
 		l.closeBulk()
 	}
 	return h, nil
+}
+
+// stopped returns why the log takes nothing any more, for good.
+func (l *Log) stopped() error {
+	if p := l.poison.Load(); p != nil {
+		return *p
+	}
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	return nil
 }
 
 // waitForRoom counts n bytes as unsynced once there is room for them. One record always fits when nothing else is unsynced.

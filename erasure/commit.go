@@ -262,8 +262,12 @@ func (l *Log) commitMetadata(recs []*record) (wrote bool, err error) {
 		return false, err
 	}
 	o := l.meta
-	for _, b := range bs {
-		if err := l.write(o, l.put(o, b), func() {}); err != nil {
+	stripes := make([]*closedStripe, len(bs))
+	for i, b := range bs {
+		stripes[i] = l.put(o, b) // all of them first: what has a place is not lost when a write fails
+	}
+	for _, cs := range stripes {
+		if err := l.write(o, cs, func() {}); err != nil {
 			return true, errSegmentFailed
 		}
 	}

@@ -32,6 +32,9 @@ func (l *Log) createSegment(c Class, bs []*builder) (*openSegment, error) {
 		}
 		if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
 			l.discard(o)
+			if errors.Is(err, ErrClosed) || isShortage(err) {
+				return nil, err
+			}
 			continue // a directory went out of service, or the membership rule says no now
 		}
 		l.segMu.Lock()

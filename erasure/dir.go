@@ -142,15 +142,22 @@ func (d *dir) failed(err error) {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		d.setFull()
+	case isShortage(err):
 	default:
 		d.setOffline(err)
 	}
 }
 
+// isShortage tells whether an error says that this process or machine is short of descriptors or memory, which is
+// nothing that a directory should be put out of service for. What failed so is not believed to have happened.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // readFailed takes note of a failed read.
 func (d *dir) readFailed(err error) {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrClosed) {
-		return // the file is damaged, not the directory
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrClosed) || isShortage(err) {
+		return // the file is damaged, or the process is short of something, but the directory is well
 	}
 	if d.readErrors.Add(1) >= readErrorsMax {
 		d.setOffline(fmt.Errorf("%d reads failed in a row: %w", readErrorsMax, err))

@@ -17,7 +17,7 @@ import (
 // A Log is an open log. Its methods are safe for concurrent use, except where they say otherwise.
 //
 // Locks, in the order in which they are taken: commitMu, openSegment.syncMu, dataMu, metaMu, deliverMu, then any one of mu, segMu,
-// segment.mu, openSegment.mu, none of which is held while another of these is taken.
+// openSegment.mu, segment.mu. Of these only openSegment.mu is held while another one is taken: segment.mu.
 type Log struct {
 	opt     Options
 	fs      FS
@@ -79,6 +79,7 @@ type Log struct {
 	spaceLookup time.Time
 
 	deliverMu sync.Mutex // one OnDurable at a time
+	testPause func(where string)
 	kick      chan struct{}
 	stop      chan struct{}
 }
@@ -221,11 +222,8 @@ func (l *Log) Position() Position {
 
 // WriteState returns nil when the log takes writes, else ErrReadOnly, ErrNoSpace, ErrClosed or an error that matches ErrUncertain.
 func (l *Log) WriteState() error {
-	if p := l.poison.Load(); p != nil {
-		return *p
-	}
-	if l.closed.Load() {
-		return ErrClosed
+	if err := l.stopped(); err != nil {
+		return err
 	}
 	if err := l.membership(); err != nil {
 		return err
@@ -298,6 +296,13 @@ func (l *Log) poisonWith(cause error) error {
 	}
 	l.signalRoom()
 	return *l.poison.Load()
+}
+
+// pause is where tests let something else happen.
+func (l *Log) pause(where string) {
+	if l.testPause != nil {
+		l.testPause(where)
+	}
 }
 
 // signalRoom wakes everyone who waits for room in the unsynced bytes.

@@ -242,10 +242,8 @@ func (l *Log) finish(o *openSegment, upTo uint32) error {
 		o.unsynced = o.unsynced[1:]
 	}
 	o.synced = max(o.synced, upTo)
-	o.mu.Unlock()
-	if len(done) == 0 {
-		return nil
-	}
+	l.pause("finish")
+	// Still under o.mu: whoever ends the segment now must count these stripes, or have ended it before they were taken.
 	o.segment.mu.Lock()
 	for _, cs := range done {
 		o.segment.stripes = append(o.segment.stripes, cs.stripeInfo)
@@ -253,6 +251,10 @@ func (l *Log) finish(o *openSegment, upTo uint32) error {
 		o.segment.add(cs.stripeInfo)
 	}
 	o.segment.mu.Unlock()
+	o.mu.Unlock()
+	if len(done) == 0 {
+		return nil
+	}
 	slot := &l.openMarks[classIndex(o.class)]
 	if m, ok := slot.Load().(mark); ok && m.segment == o.id {
 		slot.CompareAndSwap(m, mark{o.id, upTo})
