@@ -107,6 +107,12 @@ func TestMultipart(t *testing.T) {
 	s.fails(412, "PreconditionFailed", "POST", m.path, completion(1, e1, ""), "If-Match", `"x"`)
 	s.must(200, "POST", m.path, completion(1, e1, ""), "If-Match", want)
 
+	// White space around values comes from indented documents.
+	m = s.newUpload("spaces", "x-amz-checksum-algorithm", "CRC32")
+	sum := checksumsOf(one)[0]
+	e1 = m.put(1, one, sum.header, sum.value)
+	s.must(200, "POST", m.path, completion(1, "\n\t"+e1+"\r\n ", "<ChecksumCRC32>\n "+sum.value+" \n</ChecksumCRC32>"))
+
 	m = s.newUpload("gone")
 	m.put(1, one)
 	s.must(204, "DELETE", m.path, nil)

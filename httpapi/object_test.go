@@ -170,6 +170,13 @@ func TestRanges(t *testing.T) {
 	if r.Header.Get("X-Amz-Mp-Parts-Count") != "1" || !bytes.Equal(r.body, body) || r.Header.Get("Content-Range") != "bytes 0-299999/300000" {
 		t.Errorf("part 1: %v", r.Header)
 	}
+	// No byte range can be said of none.
+	for _, method := range []string{"GET", "HEAD"} {
+		r := s.must(206, method, "/bucket/empty?partNumber=1", nil)
+		if _, ok := r.Header["Content-Range"]; ok || r.Header.Get("X-Amz-Mp-Parts-Count") != "1" || r.ContentLength != 0 {
+			t.Errorf("%s part 1 of the empty object: %v", method, r.Header)
+		}
+	}
 }
 
 func TestReadConditions(t *testing.T) {
@@ -278,7 +285,31 @@ func TestAttributes(t *testing.T) {
 			}
 		}
 	}
-	s.fails(400, "InvalidArgument", "GET", "/bucket/full?response-content-type="+url.QueryEscape("a\r\nb: c"), nil)
+	// Errors say nothing of the object: their documents are neither compressed nor to be cached.
+	for _, tc := range []struct {
+		status  int
+		query   string
+		headers []string
+	}{
+		{400, "?response-content-type=a%0Ab", nil}, {400, "?response-content-type=" + url.QueryEscape("a\r\nb: c"), nil},
+		{412, "", []string{"If-Match", `"x"`}}, {416, "", []string{"Range", "bytes=5-"}}, {416, "?partNumber=2", nil},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			r := s.do(method, "/bucket/full"+tc.query, nil, tc.headers...)
+			if r.StatusCode != tc.status || r.Header.Get("Content-Type") != "application/xml" || r.Header.Get("X-Amz-Request-Id") == "" {
+				t.Errorf("%s %q %q: %s %v", method, tc.query, tc.headers, r.Status, r.Header)
+			}
+			for name := range r.Header {
+				switch name {
+				case "Etag", "Last-Modified", "Accept-Ranges", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires", "X-Amz-Storage-Class", "X-Amz-Mp-Parts-Count":
+					t.Errorf("%s %q %q: %s has %s of the object", method, tc.query, tc.headers, r.Status, name)
+				}
+				if strings.HasPrefix(name, "X-Amz-Meta-") {
+					t.Errorf("%s %q %q: %s has %s of the object", method, tc.query, tc.headers, r.Status, name)
+				}
+			}
+		}
+	}
 	// Copies keep or replace all of it.
 	s.must(200, "PUT", "/bucket/copy", nil, "x-amz-copy-source", "bucket/full", "x-amz-meta-ignored", "x")
 	r = s.must(200, "HEAD", "/bucket/copy", nil)
@@ -376,9 +407,20 @@ func TestDeleteObjects(t *testing.T) {
 		`<!DOCTYPE lolz [<!ENTITY lol "lol">]><Delete><Object><Key>&lol;</Key></Object></Delete>`,
 		"<Delete><Object><Key>a</Key></Object></Delete><Delete/>", "<Delete><Object><Key>a</Key></Object></Delete>trailing",
 		strings.Repeat("<Delete>", 1000) + strings.Repeat("</Delete>", 1000),
+		"<Delete>\uFEFF\uFEFF</Delete>", "\uFEFF\uFEFF<Delete><Object><Key>a</Key></Object></Delete>",
+		"\xff\xfe<\x00D\x00/\x00>\x00", "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><Delete><Object><Key>a</Key></Object></Delete>",
+		"<?xml version=\"1.0\" encoding=\"us-ascii\"?><Delete><Object><Key>\xff</Key></Object></Delete>",
 		"<?xml version=\"1.0\" encoding=\"UTF-16\"?><Delete><Object><Key>a</Key></Object></Delete>",
 	} {
 		s.fails(400, "MalformedXML", "POST", "/bucket?delete", []byte(doc), "Content-MD5", md5Of([]byte(doc)))
+	}
+	// A byte order mark and the names of encodings that are UTF-8 or a part of it do no harm.
+	for _, encoding := range []string{"utf-8", "UTF-8", "Utf-8", "us-ascii", "US-ASCII", "ascii", "ASCII"} {
+		for _, mark := range []string{"", "\uFEFF"} {
+			if r := post(mark + `<?xml version="1.0" encoding="` + encoding + `"?><Delete><Object><Key>none</Key></Object></Delete>`); !bytes.Contains(r.body, []byte("<Deleted><Key>none</Key></Deleted>")) {
+				t.Errorf("%q %s: %s", mark, encoding, r.body)
+			}
+		}
 	}
 	big := []byte("<Delete>" + strings.Repeat(" ", 2<<20) + "<Object><Key>a</Key></Object></Delete>")
 	s.fails(400, "MaxMessageLengthExceeded", "POST", "/bucket?delete", big, "Content-MD5", md5Of(big))

@@ -69,6 +69,7 @@ func (q *request) fail(err error) {
 		return
 	}
 	h := q.w.Header()
+	clearObjectHeaders(h)
 	for _, kv := range e.Header {
 		h[kv[0]] = []string{kv[1]}
 	}
@@ -90,6 +91,17 @@ func (q *request) fail(err error) {
 	x := newXML(true)
 	q.errorDocument(x, e)
 	x.respond(q.w, e.Status)
+}
+
+// clearObjectHeaders takes back what was said of an object before something went wrong; what every response has stays.
+func clearObjectHeaders(h http.Header) {
+	for name := range h {
+		switch name {
+		case "Server", "x-amz-request-id", "x-amz-id-2":
+		default:
+			delete(h, name)
+		}
+	}
 }
 
 func (q *request) errorDocument(x *xmlDoc, e *s3err.Error) {

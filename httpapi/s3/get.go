@@ -90,7 +90,7 @@ func (q *request) read(withBody bool) error {
 		return err
 	}
 	h["Content-Length"] = []string{strconv.FormatInt(part.n, 10)}
-	if status == http.StatusPartialContent {
+	if status == http.StatusPartialContent && part.n > 0 { // no range can be written for the part of an empty object
 		h["Content-Range"] = []string{contentRange(part, info.Size)}
 	}
 	if !withBody || part.n == 0 {
@@ -100,10 +100,8 @@ func (q *request) read(withBody bool) error {
 	return q.send(o, part, status)
 }
 
+// contentRange is the Content-Range of a range that is not empty.
 func contentRange(r byteRange, size int64) string {
-	if r.n == 0 {
-		return "bytes */" + strconv.FormatInt(size, 10)
-	}
 	b := make([]byte, 0, 64)
 	b = append(b, "bytes "...)
 	b = strconv.AppendInt(b, r.off, 10)
@@ -221,8 +219,7 @@ func (q *request) send(o *cas.Object, r byteRange, status int) error {
 	if err == nil {
 		return nil
 	}
-	if w.status != 0 { // nothing was sent: take back what was said of the object
-		clearObjectHeaders(q.w.Header())
+	if w.status != 0 { // nothing was sent
 		return err
 	}
 	if w.failed || errors.Is(err, context.Canceled) {
@@ -231,15 +228,4 @@ func (q *request) send(o *cas.Object, r byteRange, status int) error {
 		q.entry.Err, q.entry.ErrorCode = err, "InternalError"
 	}
 	panic(http.ErrAbortHandler)
-}
-
-// clearObjectHeaders leaves only what every response has.
-func clearObjectHeaders(h http.Header) {
-	for name := range h {
-		switch name {
-		case "Server", "x-amz-request-id", "x-amz-id-2":
-		default:
-			delete(h, name)
-		}
-	}
 }

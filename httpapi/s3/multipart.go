@@ -186,15 +186,16 @@ func completeParts(list []completePart) ([]cas.CompletePart, error) {
 	parts := make([]cas.CompletePart, len(list))
 	for i := range list {
 		l := &list[i]
-		if l.Number == nil || l.ETag == "" {
+		etag := strings.TrimSpace(l.ETag)
+		if l.Number == nil || etag == "" {
 			return nil, s3err.MalformedXML
 		}
 		if *l.Number < 1 || *l.Number > partsMax {
 			return nil, s3err.Argument("PartNumber", itoa(*l.Number), "PartNumber must be >= 1")
 		}
-		parts[i] = cas.CompletePart{Number: *l.Number, ETag: strings.Trim(l.ETag, `"`)}
+		parts[i] = cas.CompletePart{Number: *l.Number, ETag: strings.Trim(etag, `"`)}
 		for j, v := range [...]string{l.CRC32, l.CRC32C, l.CRC64NVME, l.SHA1, l.SHA256} {
-			if v == "" {
+			if v = strings.TrimSpace(v); v == "" {
 				continue
 			}
 			a := digest.Checksums[j]

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/casd/casd/httpapi/s3err"
 )
@@ -50,8 +51,11 @@ const xmlDepthMax = 32
 
 // decodeXML reads one document with the given root element, and nothing but white space and comments around it. Document type declarations are
 // refused, and with them all entities but XML's own five; so a document is never bigger than what was sent.
+//
+// A byte order mark may come first. The encoding is UTF-8, or what is part of it: the bytes are read as UTF-8 whatever the declaration says.
 func decodeXML(data []byte, root string, v any) error {
-	d := xml.NewDecoder(bytes.NewReader(data))
+	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
+	d := newXMLDecoder(data)
 	depth, roots := 0, 0
 	for {
 		t, err := d.RawToken()
@@ -81,8 +85,20 @@ func decodeXML(data []byte, root string, v any) error {
 			}
 		}
 	}
-	if roots != 1 || depth != 0 || xml.Unmarshal(data, v) != nil {
+	if roots != 1 || depth != 0 || newXMLDecoder(data).Decode(v) != nil {
 		return s3err.MalformedXML
 	}
 	return nil
+}
+
+// newXMLDecoder reads UTF-8, and ASCII by its names; encoding/xml itself knows only the former.
+func newXMLDecoder(data []byte) *xml.Decoder {
+	d := xml.NewDecoder(bytes.NewReader(data))
+	d.CharsetReader = func(charset string, input io.Reader) (io.Reader, error) {
+		if strings.EqualFold(charset, "us-ascii") || strings.EqualFold(charset, "ascii") {
+			return input, nil
+		}
+		return nil, errors.New("s3: XML in the encoding " + charset)
+	}
+	return d
 }
