@@ -87,6 +87,9 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 	if s == nil {
 		return ScrubResult{}, fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
 	}
+	if !s.known && l.hasEnd(s) && l.goal(s) == 0 {
+		return ScrubResult{}, nil // it never took a stripe
+	}
 	if !s.known {
 		return ScrubResult{}, fmt.Errorf("%w: segment %016x", ErrUnavailable, uint64(id))
 	}

@@ -1,0 +1,446 @@
+package erasure_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/erasure/faultfs"
+)
+
+// runningStore returns a log with open, sealed and ended segments.
+func runningStore(t testing.TB, k, m, dirs int) (*client, *faultfs.FS, erasure.Options) {
+	t.Helper()
+	led, mem, opt := filledStore(t, k, m, dirs, 6)
+	opt.SegmentBytes, opt.MetadataSegmentBytes = 1<<20, 512<<10 // nothing more is sealed
+	c := mustLed(t, led, opt)
+	if err := c.work(newRand(3), 8); err != nil {
+		t.Fatal(err)
+	}
+	mem = mem.Clone() // the process dies
+	c.log.Close(context.Background())
+	opt.FS = mem
+	c = mustLed(t, led, opt)
+	if err := c.work(newRand(2), 8); err != nil {
+		t.Fatal(err)
+	}
+	var open, sealed, ended bool
+	for _, s := range c.log.Segments() {
+		open, sealed, ended = open || !s.Sealed && !s.Ended && s.Stripes > 1, sealed || s.Sealed, ended || s.Ended && s.Stripes > 1
+	}
+	if !open || !sealed || !ended {
+		t.Fatalf("segments %+v", c.log.Segments())
+	}
+	return c, mem, opt
+}
+
+// TestScrubOfUnsealedSegments finds and repairs damage in segments that are open, and in those that a verdict ended.
+func TestScrubOfUnsealedSegments(t *testing.T) {
+	c, mem, opt := runningStore(t, 3, 2, 5)
+	if found, sum := scrubAll(t, c, false); len(found) > 0 || sum.Records == 0 {
+		t.Fatalf("%+v %+v", sum, found)
+	}
+	want := shardFiles(t, mem, 5)
+	for _, d := range []string{"/d1", "/d3"} {
+		for path := range want {
+			if strings.HasPrefix(path, d) {
+				mem.FlipBit(path, 256+9)
+			}
+		}
+	}
+	found, sum := scrubAll(t, c, true)
+	for _, f := range found {
+		if !f.Repaired {
+			t.Errorf("%+v", f)
+		}
+	}
+	if sum.ShardsRepaired == 0 || len(found) == 0 {
+		t.Errorf("%+v", sum)
+	}
+	sameFiles(t, shardFiles(t, mem, 5), want)
+	// A file of an ended segment is written anew; one of an open segment is missed and left to the next sync.
+	removed := 0
+	for _, s := range c.log.Segments() {
+		for path := range want {
+			if strings.HasPrefix(path, "/d2/") && segmentOf(path) == s.ID && s.Stripes > 0 {
+				mem.RemoveAll(path)
+				if s.Sealed || s.Ended {
+					removed++
+				}
+			}
+		}
+	}
+	found, sum = scrubAll(t, c, true)
+	open := 0
+	for _, f := range found {
+		if f.Kind != erasure.FindingMissingFile {
+			t.Errorf("%+v", f)
+		}
+		if !f.Repaired {
+			open++
+		}
+	}
+	if sum.FilesRebuilt != int64(removed) || open == 0 || removed == 0 {
+		t.Errorf("%d files rebuilt of %d, %d left: %+v", sum.FilesRebuilt, removed, open, found)
+	}
+	if err := c.check(t); err != nil {
+		t.Error(err)
+	}
+	if err := c.work(newRand(3), 3); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, c)
+	opt.FS = mem.CrashClone(newRand(4))
+	c = mustLed(t, c.ledger, opt)
+	scrubAll(t, c, true)
+	if found, _ := scrubAll(t, c, true); len(found) > 0 {
+		t.Errorf("%+v", found)
+	}
+	mustClose(t, c)
+}
+
+// TestHealOntoSpareDirectory takes a directory away: its shards are written to one that has none of their segments. When it comes
+// back nothing is confused.
+func TestHealOntoSpareDirectory(t *testing.T) {
+	led, mem, opt := filledStore(t, 2, 1, 4, 12)
+	gone := mem.Clone()
+	mem.RemoveAll("/d1")
+	c := mustLed(t, led, opt)
+	ids := c.log.Damaged()
+	if len(ids) == 0 || !slices.IsSortedFunc(ids, func(a, b erasure.SegmentID) int { return int(b) - int(a) }) {
+		t.Fatalf("damaged: %v", ids)
+	}
+	for _, id := range ids {
+		res, err := c.log.ScrubSegment(t.Context(), id, erasure.ScrubOptions{Repair: true})
+		if err != nil || res.FilesRebuilt != 1 || res.ShardsRepaired != res.Stripes {
+			t.Fatalf("%+v %v", res, err)
+		}
+	}
+	if ids = c.log.Damaged(); len(ids) > 0 {
+		t.Errorf("still damaged: %v", ids)
+	}
+	for _, s := range c.log.Segments() {
+		if s.ShardsAbsent > 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	mustClose(t, c)
+	opt.FS = mem.CrashClone(newRand(1))
+	second := opt.FS.(*faultfs.FS).Clone()
+	for _, d := range []string{"/d0", "/d2", "/d3"} { // one more may go now
+		fs := second.Clone()
+		fs.RemoveAll(d)
+		opt.FS = fs
+		l, err := erasure.Open(t.Context(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for label, loc := range c.locations {
+			if led.acked[label] {
+				if _, err := l.Read(t.Context(), loc, nil); err != nil {
+					t.Errorf("%s without %s and /d1: %v", label, d, err)
+				}
+			}
+		}
+		l.Close(t.Context())
+	}
+	second.Graft(gone, "/d1")
+	opt.FS = second
+	c = mustLed(t, led, opt)
+	if found, _ := scrubAll(t, c, true); len(found) > 0 {
+		t.Errorf("%+v", found)
+	}
+	mustClose(t, c)
+}
+
+// TestReadsRememberDamage reads what is bad: its segment is suspect, and once only.
+func TestReadsRememberDamage(t *testing.T) {
+	led, mem, opt := filledStore(t, 3, 2, 5, 8)
+	reg := prometheus.NewRegistry()
+	opt.Metrics = reg
+	want := shardFiles(t, mem, 5)
+	c := mustLed(t, led, opt)
+	defer mustClose(t, c)
+	if ids := c.log.TakeSuspects(); len(ids) > 0 {
+		t.Fatalf("%v", ids)
+	}
+	mine, _ := victim(t, want, c)
+	mem.Poke(mine[0], 256, func(b []byte) { clear(b) }, len(want[mine[0]])-256)
+	if err := c.check(t); err != nil {
+		t.Fatal(err)
+	}
+	ids := c.log.TakeSuspects()
+	if len(ids) != 1 || ids[0] != segmentOf(mine[0]) || len(c.log.TakeSuspects()) > 0 {
+		t.Fatalf("%v", ids)
+	}
+	var bytes int
+	res, err := c.log.ScrubSegment(t.Context(), ids[0], erasure.ScrubOptions{Repair: true, Throttle: func(_ context.Context, n int) error {
+		bytes += n
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := int64(0)
+	for i, d := range dirNames(5) {
+		sum += res.BytesRead[d]
+		if res.BytesRead[d] != int64(len(want[mine[i]])) {
+			t.Errorf("%s: %d bytes read, files have %d", d, res.BytesRead[d], len(want[mine[i]]))
+		}
+	}
+	if int64(bytes) != sum {
+		t.Errorf("%d bytes announced, %d read", bytes, sum)
+	}
+	if err := c.check(t); err != nil || len(c.log.TakeSuspects()) > 0 {
+		t.Fatal("reads still find damage", err)
+	}
+	fams, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, f := range fams {
+		for _, m := range f.GetMetric() {
+			values[f.GetName()] += m.GetCounter().GetValue()
+		}
+	}
+	if values["casd_log_scrubbed_bytes_total"] != float64(sum) || values["casd_log_scrub_findings_total"] == 0 || values["casd_log_healed_shards_total"] == 0 {
+		t.Errorf("%v", values)
+	}
+}
+
+// TestScrubEndsOnErrors ends scrubs from outside.
+func TestScrubEndsOnErrors(t *testing.T) {
+	led, _, opt := filledStore(t, 2, 1, 3, 6)
+	c := mustLed(t, led, opt)
+	id := c.log.Segments()[0].ID
+	mine := errors.New("mine")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, got := range map[string]error{
+		"throttle": second(c.log.ScrubSegment(t.Context(), id, erasure.ScrubOptions{Throttle: func(context.Context, int) error { return mine }})),
+		"record":   second(c.log.ScrubSegment(t.Context(), id, erasure.ScrubOptions{Record: func(erasure.Placed, []byte) error { return mine }})),
+		"context":  second(c.log.ScrubSegment(ctx, id, erasure.ScrubOptions{})),
+		"unknown":  second(c.log.ScrubSegment(t.Context(), 1<<40, erasure.ScrubOptions{})),
+	} {
+		want := map[string]error{"throttle": mine, "record": mine, "context": context.Canceled, "unknown": erasure.ErrNotFound}[name]
+		if !errors.Is(got, want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	mustClose(t, c)
+	if _, err := c.log.ScrubSegment(t.Context(), id, erasure.ScrubOptions{}); !errors.Is(err, erasure.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// damagedStore is a store with rot in one directory and files removed from another.
+func damagedStore(t testing.TB) (*ledger, *faultfs.FS, erasure.Options, map[string]string) {
+	t.Helper()
+	led, mem, opt := filledStore(t, 2, 2, 4, 5)
+	want := shardFiles(t, mem, 4)
+	i := 0
+	for _, path := range mem.Files("/d1/segments") {
+		switch i++; i % 3 {
+		case 0:
+			mem.Cut(path, 5000)
+		case 1:
+			mem.FlipBit(path, 300)
+		case 2:
+			mem.FlipBit(path, int64(len(want[path]))-4096+9)
+		}
+	}
+	for _, path := range mem.Files("/d2/segments") {
+		mem.RemoveAll(path)
+	}
+	return led, mem, opt, want
+}
+
+// TestPowerLossDuringRepair lets the power go at each operation of a repair: everything is read, and the next repair ends it.
+func TestPowerLossDuringRepair(t *testing.T) {
+	led, origin, opt, want := damagedStore(t)
+	for step := 0; ; step += 1 + step/15 {
+		rng := rand.New(rand.NewPCG(*seed, uint64(step)))
+		mem := origin.Clone()
+		opt.FS = mem
+		c := mustLed(t, led.clone(), opt)
+		mem.PowerOffAt(mem.Ops() + step)
+		for _, s := range c.log.Segments() {
+			if _, err := c.log.ScrubSegment(t.Context(), s.ID, erasure.ScrubOptions{Repair: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fired := mem.Off()
+		c.log.Close(t.Context())
+		mem = mem.CrashClone(rng)
+		opt.FS = mem
+		c = mustLed(t, c.ledger, opt)
+		for _, f := range first(scrubAll(t, c, true)) {
+			if !f.Repaired {
+				t.Errorf("step %d: %+v", step, f)
+			}
+		}
+		for _, f := range first(scrubAll(t, c, true)) {
+			t.Errorf("step %d: %+v", step, f)
+		}
+		for path, b := range want {
+			if content(t, mem, path) != b {
+				t.Errorf("step %d: %s is not as it was", step, path)
+			}
+		}
+		for _, path := range mem.Files("/") {
+			if strings.HasSuffix(path, "00.tmp") || strings.HasSuffix(path, "01.tmp") || strings.HasSuffix(path, "02.tmp") {
+				t.Errorf("step %d: %s is left", step, path)
+			}
+		}
+		mustClose(t, c)
+		if t.Failed() {
+			t.Fatalf("-seed=%d step=%d", *seed, step)
+		}
+		if !fired {
+			return
+		}
+	}
+}
+
+func first[T, U any](v T, _ U) T { return v }
+
+// TestFailureDuringRepair makes each operation of a repair fail: nothing gets worse, and a restart repairs the rest.
+func TestFailureDuringRepair(t *testing.T) {
+	led, origin, opt, want := damagedStore(t)
+	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
+		for step := 0; ; step += 1 + step/15 {
+			mem := origin.Clone()
+			opt.FS = mem
+			c := mustLed(t, led.clone(), opt)
+			fired := mem.FailAt(mem.Ops()+step, cause)
+			for _, f := range first(scrubAll(t, c, true)) {
+				if f.Lost {
+					t.Errorf("step %d: %+v", step, f)
+				}
+			}
+			if err := c.check(t); err != nil {
+				t.Errorf("step %d: %v", step, err)
+			}
+			c.log.Close(t.Context())
+			mem = mem.CrashClone(rand.New(rand.NewPCG(*seed, uint64(step))))
+			opt.FS = mem
+			c = mustLed(t, c.ledger, opt)
+			scrubAll(t, c, true)
+			for _, f := range first(scrubAll(t, c, true)) {
+				t.Errorf("step %d: %+v", step, f)
+			}
+			for path, b := range want {
+				if content(t, mem, path) != b {
+					t.Errorf("step %d: %s is not as it was", step, path)
+				}
+			}
+			mustClose(t, c)
+			if t.Failed() {
+				t.Fatalf("-seed=%d step=%d %v", *seed, step, cause)
+			}
+			if !fired() {
+				break
+			}
+		}
+	}
+}
+
+// TestScrubGoesOnWithoutADirectory scrubs while a directory fails every read, and while one hangs.
+func TestScrubGoesOnWithoutADirectory(t *testing.T) {
+	for _, hang := range []bool{false, true} {
+		led, mem, opt := filledStore(t, 3, 2, 5, 8)
+		opt.IOTimeout = 300 * time.Millisecond
+		c := mustLed(t, led, opt)
+		release := func() {}
+		if hang {
+			release = mem.Hang("/d1/segments", faultfs.Read)
+		} else {
+			mem.FailPath("/d1/segments", syscall.EIO, faultfs.Read)
+		}
+		found, sum := scrubAll(t, c, true)
+		if sum.Records == 0 || sum.StripesLost > 0 || len(found) == 0 {
+			t.Errorf("%+v", sum)
+		}
+		for _, f := range found {
+			if f.Kind != erasure.FindingUnreadable || f.Dir != "/d1" || f.Lost || f.Repaired {
+				t.Errorf("%+v", f)
+			}
+		}
+		if st := c.log.Dirs()[1].State; st != "offline" {
+			t.Errorf("the directory is %s", st)
+		}
+		if err := c.check(t); err != nil {
+			t.Error(err)
+		}
+		release()
+		c.log.Close(t.Context())
+	}
+}
+
+// TestRepairBesideWork repairs the same segments twice at once while others are written, sealed and read.
+func TestRepairBesideWork(t *testing.T) {
+	led, mem, opt, want := damagedStore(t)
+	c := mustLed(t, led, opt)
+	ids := c.log.Segments()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for _, s := range ids {
+				if _, err := c.log.ScrubSegment(t.Context(), s.ID, erasure.ScrubOptions{Repair: true}); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, s := range c.log.Segments() {
+				if _, err := c.log.ScrubSegment(t.Context(), s.ID, erasure.ScrubOptions{Repair: true, Finding: func(f erasure.Finding) {
+					if !f.Repaired {
+						t.Errorf("%+v", f)
+					}
+				}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	acked := map[string]erasure.Location{}
+	for label := range c.acked {
+		acked[label] = c.locations[label]
+	}
+	sent := c.clone().sent
+	wg.Go(func() {
+		for range 3 {
+			for label, loc := range acked {
+				if b, err := c.log.Read(t.Context(), loc, nil); err != nil || string(b) != string(sent[label]) {
+					t.Errorf("%s: %v", label, err)
+				}
+			}
+		}
+	})
+	if err := c.work(newRand(9), 25); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if found := first(scrubAll(t, c, false)); len(found) > 0 {
+		t.Errorf("%+v", found)
+	}
+	for path, b := range want {
+		if content(t, mem, path) != b {
+			t.Errorf("%s is not as it was", path)
+		}
+	}
+	if err := c.check(t); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, c)
+}
