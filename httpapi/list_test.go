@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"encoding/xml"
 	"fmt"
 	"net/url"
@@ -199,6 +200,29 @@ func TestListEchoes(t *testing.T) {
 	if len(l.Contents) != 1 || l.Contents[0].Key != "k1" || *l.ContinuationToken != first {
 		t.Errorf("the token beats start-after: %+v", l)
 	}
+}
+
+// Parameters of the other version do nothing, with a value or without; neither do those of lists in HEAD.
+func TestListForeignParameters(t *testing.T) {
+	s := startServer(t)
+	s.must(200, "PUT", "/bucket", nil)
+	s.must(200, "PUT", "/bucket/key", []byte("x"))
+	for _, query := range []string{
+		"list-type=2&marker=", "list-type=2&marker=zzz", "marker=&start-after=", "start-after=zzz", "continuation-token=", "fetch-owner=", "marker=&continuation-token=&fetch-owner",
+		"prefix=&delimiter=&marker=&max-keys=&encoding-type=",
+	} {
+		if r := s.must(200, "GET", "/bucket?"+query, nil); !bytes.Contains(r.body, []byte("<Key>key</Key>")) {
+			t.Errorf("%s: %s", query, r.body)
+		}
+	}
+	for _, query := range []string{"list-type=2", "list-type=2&max-keys=1&prefix=&delimiter=/", "location", "location=", "list-type=2&location", "marker", "prefix="} {
+		s.must(200, "HEAD", "/bucket?"+query, nil)
+		s.fails(404, "", "HEAD", "/nobucket?"+query, nil)
+	}
+	for _, query := range []string{"unheard-of", "policy", "versions", "uploads", "list-type=2&policy"} {
+		s.fails(501, "", "HEAD", "/bucket?"+query, nil)
+	}
+	s.fails(501, "NotImplemented", "GET", "/bucket?list-type=2&location", nil)
 }
 
 // Multipart uploads are listed by key, then by time, with both markers and delimiters.

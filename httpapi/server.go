@@ -24,7 +24,9 @@ import (
 
 	"github.com/casd/casd/httpapi/admin"
 	"github.com/casd/casd/httpapi/auth"
+	"github.com/casd/casd/httpapi/reqlog"
 	"github.com/casd/casd/httpapi/s3"
+	"github.com/casd/casd/httpapi/s3err"
 )
 
 // A Server answers HTTP requests from a store.
@@ -97,12 +99,29 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // dispatch serves one request of the main listener.
 func (s *Server) dispatch(c echo.Context) error {
 	w, r := c.Response(), c.Request()
-	if !s.opts.AdminSeparate && !s.s3.VirtualHost(r.Host) && admin.Owns(r.URL.EscapedPath()) {
+	if path := r.URL.EscapedPath(); !s.opts.AdminSeparate && !s.s3.VirtualHost(r.Host) && admin.Owns(path) {
+		if err := reservedName(r, path); err != nil {
+			reqlog.From(r.Context()).Operation = "Unknown"
+			s.s3.Fail(w, r, err)
+			return nil
+		}
 		s.admin.ServeHTTP(w, r)
 		return nil
 	}
 	s.s3.ServeHTTP(w, r)
 	return nil
+}
+
+// reservedName tells what an S3 client is told that takes the name of a health check or of the metrics for that of a bucket. Reads of those are
+// not S3's.
+func reservedName(r *http.Request, path string) error {
+	switch {
+	case !admin.Uncounted(path) || r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return nil
+	case r.Method == http.MethodPut:
+		return s3err.InvalidBucketName.With("BucketName", path[1:])
+	}
+	return s3err.MethodNotAllowed.With("Method", r.Method).With("ResourceType", "BUCKET").WithHeader("Allow", "GET, HEAD")
 }
 
 // dispatchAdmin serves one request of the admin listener.

@@ -30,7 +30,11 @@ type operation struct {
 	handle func(*request) error
 }
 
-var listParams = []string{"prefix", "delimiter", "max-keys", "encoding-type"}
+// listParams are those of both versions of ListObjects. Clients send parameters of the one with the other; as on AWS they do nothing there.
+var listParams = []string{"prefix", "delimiter", "max-keys", "encoding-type", "marker", "continuation-token", "start-after", "fetch-owner"}
+
+// headIgnores tells whether HeadBucket ignores a sub-resource: HEAD of a list or of the location is how some clients ask for the bucket.
+func headIgnores(name string) bool { return name == "list-type" || name == "location" }
 
 // operations is the whole API.
 var operations = func() []operation {
@@ -38,11 +42,11 @@ var operations = func() []operation {
 		{"ListBuckets", http.MethodGet, service, "", false, "s3:ListAllMyBuckets", []string{"prefix", "max-buckets", "continuation-token", "bucket-region"}, (*request).listBuckets},
 
 		{"CreateBucket", http.MethodPut, bucket, "", false, "s3:CreateBucket", nil, (*request).createBucket},
-		{"HeadBucket", http.MethodHead, bucket, "", false, "s3:ListBucket", nil, (*request).headBucket},
+		{"HeadBucket", http.MethodHead, bucket, "", false, "s3:ListBucket", listParams, (*request).headBucket},
 		{"DeleteBucket", http.MethodDelete, bucket, "", false, "s3:DeleteBucket", nil, (*request).deleteBucket},
 		{"GetBucketLocation", http.MethodGet, bucket, "location", false, "s3:GetBucketLocation", nil, (*request).getBucketLocation},
-		{"ListObjects", http.MethodGet, bucket, "", false, "s3:ListBucket", append([]string{"marker"}, listParams...), (*request).listObjects},
-		{"ListObjectsV2", http.MethodGet, bucket, "list-type", false, "s3:ListBucket", append([]string{"continuation-token", "start-after", "fetch-owner"}, listParams...), (*request).listObjectsV2},
+		{"ListObjects", http.MethodGet, bucket, "", false, "s3:ListBucket", listParams, (*request).listObjects},
+		{"ListObjectsV2", http.MethodGet, bucket, "list-type", false, "s3:ListBucket", listParams, (*request).listObjectsV2},
 		{"DeleteObjects", http.MethodPost, bucket, "delete", false, "s3:DeleteObject", nil, (*request).deleteObjects},
 		{"ListMultipartUploads", http.MethodGet, bucket, "uploads", false, "s3:ListBucketMultipartUploads", []string{"prefix", "delimiter", "max-uploads", "key-marker", "upload-id-marker", "encoding-type"}, (*request).listUploads},
 
@@ -117,7 +121,7 @@ func (q *request) route() (*operation, error) {
 		k.level = bucket
 	}
 	for _, p := range q.query {
-		if !slices.Contains(subResources, p.Name) || p.Name == k.sub {
+		if !slices.Contains(subResources, p.Name) || p.Name == k.sub || q.Method == http.MethodHead && k.level == bucket && headIgnores(p.Name) {
 			continue
 		}
 		if k.sub != "" {
@@ -154,6 +158,8 @@ func (op *operation) accepts(name, value string) error {
 	switch {
 	case name == "partNumber" && op.name == "PutObject":
 		return s3err.Argument(name, value, "This operation does not accept partNumber without uploadId")
+	case op.name == "HeadBucket" && headIgnores(name):
+		return nil
 	case name == op.sub, slices.Contains(op.params, name), name == "x-id":
 		return nil
 	case len(name) > 6 && strings.EqualFold(name[:6], "x-amz-"): // of the signature, or a header in the query
