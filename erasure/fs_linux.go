@@ -6,31 +6,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (f *osFile) Sync() error {
-	for {
-		err := unix.Fdatasync(int(f.f.Fd()))
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
-
-func (f *osFile) Allocate(from, size int64) error {
-	for {
-		err := unix.Fallocate(int(f.f.Fd()), 0, from, size-from)
-		if err == unix.EINTR {
-			continue
-		}
-		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-			return extend(f, size)
-		}
+// control calls fn with the file descriptor, which stays that of this file meanwhile: somebody may give up on a file that hangs and
+// close it. fn is called again when a signal interrupts it.
+func (f *osFile) control(fn func(fd int) error) error {
+	rc, err := f.f.SyscallConn()
+	if err != nil {
 		return err
 	}
+	var result error
+	if err := rc.Control(func(fd uintptr) {
+		for result = fn(int(fd)); result == unix.EINTR; result = fn(int(fd)) {
+		}
+	}); err != nil {
+		return err
+	}
+	return result
+}
+
+func (f *osFile) Sync() error { return f.control(unix.Fdatasync) }
+
+func (f *osFile) Allocate(from, size int64) error {
+	err := f.control(func(fd int) error { return unix.Fallocate(fd, 0, from, size-from) })
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return extend(f, size)
+	}
+	return err
 }
 
 // Drop is advice only, so its error does not matter.
 func (f *osFile) Drop(from, size int64) {
-	_ = unix.Fadvise(int(f.f.Fd()), from, size, unix.FADV_DONTNEED)
+	_ = f.control(func(fd int) error { return unix.Fadvise(fd, from, size, unix.FADV_DONTNEED) })
 }
 
 func (osFS) Statfs(path string) (FSInfo, error) {
