@@ -216,9 +216,8 @@ const (
 
 // A window is a part of a shard file in memory.
 type window struct {
-	off    int64
-	b      []byte
-	length int64 // of the file, once asked; -1 unknown
+	off int64
+	b   []byte
 }
 
 // A headerReader reads the headers of one segment, a window at a time where stripes are small.

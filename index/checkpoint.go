@@ -173,7 +173,6 @@ type checkpointWriter struct {
 	saved   checkpoint    // becomes what the file says
 	verify  *verification // a copy of the one in progress, adjusted for what is written behind its front
 	scratch []byte
-	row     []byte
 	written int
 }
 

@@ -57,21 +57,6 @@ func putObject(bucket, key string, csn uint64, value string) Op {
 	return Op{Table: Objects, Key: ObjectKey(bucket, key, csn), Value: []byte(value)}
 }
 
-// rowsOf reads a range as text, one row a line.
-func rowsOf(t tester, it *Iter) string {
-	t.Helper()
-	defer it.Close()
-	var out []byte
-	for it.Next() {
-		e := it.Entry()
-		out = fmt.Appendf(out, "%q=%q@%d\n", e.Key, e.Value, e.Rev)
-	}
-	if err := it.Err(); err != nil {
-		t.Fatalf("Iter: %v", err)
-	}
-	return string(out)
-}
-
 // copyFile copies what a crash would leave of an index: its bytes, without the clean mark. Only the pages that bbolt has handed out are
 // copied; the rest of the 16 MiB is a hole.
 func copyFile(t tester, from, to string) {

@@ -15,6 +15,7 @@ func (f *FS) Ops() int {
 // Fail asks rule before every operation; the error it returns is what the operation returns, and the operation is not done.
 // rule must not use the FS. The returned function takes the rule away.
 func (f *FS) Fail(rule func(Op) error) (undo func()) {
+	//lint:ignore ST1008 the error is what the operation returns, not how the rule fared
 	return f.rule(func(op Op) (error, <-chan struct{}) { return rule(op), nil })
 }
 
@@ -83,6 +84,7 @@ func matches(k Kind, kinds []Kind) bool {
 // Then it is done.
 func (f *FS) Hang(prefix string, kinds ...Kind) (release func()) {
 	ch := make(chan struct{})
+	//lint:ignore ST1008 the error is what the operation returns, not how the rule fared
 	undo := f.rule(func(op Op) (error, <-chan struct{}) {
 		if under(clean(op.Path), clean(prefix)) && matches(op.Kind, kinds) {
 			return nil, ch
