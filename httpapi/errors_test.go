@@ -112,6 +112,8 @@ func TestErrors(t *testing.T) {
 		{501, "NotImplemented", "PUT", "/bucket/key", []byte("x"), []string{"If-None-Match", `"x"`}},
 		{501, "NotImplemented", "PUT", "/bucket/key", []byte("x"), []string{"If-None-Match", "*", "If-Match", `"x"`}},
 		{412, "PreconditionFailed", "DELETE", "/bucket/key", nil, []string{"If-Match", `"x"`}},
+		{501, "NotImplemented", "DELETE", "/bucket/key", nil, []string{"If-None-Match", "*"}},
+		{501, "NotImplemented", "DELETE", "/bucket/none", nil, []string{"If-None-Match", "*"}},
 
 		// what is not there
 		{501, "NotImplemented", "PUT", "/bucket/k", []byte("x"), []string{"x-amz-server-side-encryption", "AES256"}},
@@ -212,6 +214,7 @@ func TestErrors(t *testing.T) {
 		{400, "MalformedXML", "POST", "/bucket/up?uploadId=" + up, []byte(`<CompleteMultipartUpload><Part><ETag>x</ETag></Part></CompleteMultipartUpload>`), nil},
 		{400, "InvalidArgument", "POST", "/bucket/up?uploadId=" + up, []byte(`<CompleteMultipartUpload><Part><PartNumber>0</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>`), nil},
 		{400, "InvalidArgument", "POST", "/bucket/up?uploadId=" + up, []byte(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag><ChecksumCRC32>x</ChecksumCRC32></Part></CompleteMultipartUpload>`), nil},
+		{400, "InvalidArgument", "POST", "/bucket/up?uploadId=" + up, []byte(`<CompleteMultipartUpload><Part><PartNumber>10001</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>`), nil},
 		{400, "InvalidPart", "POST", "/bucket/up?uploadId=" + up, []byte(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>`), nil},
 		{400, "InvalidArgument", "PUT", "/bucket/up?partNumber=1&uploadId=" + up, nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-copy-source-range", "bytes=0-10"}},
 		{400, "InvalidArgument", "PUT", "/bucket/up?partNumber=1&uploadId=" + up, nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-copy-source-range", "bytes=5-"}},

@@ -52,6 +52,11 @@ func TestMultipart(t *testing.T) {
 	e9 := m.put(9, three)
 	m.put(7, noise(100)) // not named
 
+	for number, want := range map[int]string{0: "PartNumber must be &gt;= 1", 10001: "Part number must be an integer between 1 and 10000, inclusive"} {
+		if r := s.fails(400, "InvalidArgument", "POST", m.path, completion(number, e1, "")); element(r.body, "Message") != want {
+			t.Errorf("part %d: %s", number, r.body)
+		}
+	}
 	small := m.put(3, []byte("small"))
 	s.fails(400, "EntityTooSmall", "POST", m.path, completion(1, e1, "", 3, small, "", 5, e5, ""))
 	s.fails(400, "InvalidPartOrder", "POST", m.path, completion(5, e5, "", 1, e1, ""))
@@ -87,6 +92,8 @@ func TestMultipart(t *testing.T) {
 	if element(again.body, "ETag") != element(done.body, "ETag") {
 		t.Errorf("again: %s", again.body)
 	}
+	s.must(200, "POST", m.path, doc, "x-amz-mp-object-size", size)
+	s.fails(400, "InvalidRequest", "POST", m.path, doc, "x-amz-mp-object-size", size+"0")
 	s.fails(404, "NoSuchUpload", "POST", m.path, completion(1, e1, ""))
 	s.fails(404, "NoSuchUpload", "GET", m.path, nil)
 	s.fails(404, "NoSuchUpload", "DELETE", m.path, nil)

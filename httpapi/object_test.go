@@ -111,6 +111,8 @@ func TestRanges(t *testing.T) {
 		to     int // -1: the whole with 200
 	}{
 		{"bytes=0-0", 0, 1},
+		{"Bytes=0-0", 0, 1},
+		{"BYTES=-1", size - 1, size},
 		{"bytes=0-", 0, size},
 		{"bytes=100-199", 100, 200},
 		{"bytes=00100-0199", 100, 200},
@@ -402,6 +404,7 @@ func TestDeleteObjects(t *testing.T) {
 		t.Errorf("left: %s", list.body)
 	}
 	for _, doc := range []string{
+		"<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>", "<Delete><Object></Object></Delete>",
 		"", "<Delete/>", "<Delete></Delete>", "<Delete><Object><Key>a</Key></Object>", "<Remove><Object><Key>a</Key></Object></Remove>", "{}",
 		"<Delete>" + strings.Repeat("<Object><Key>a</Key></Object>", 1001) + "</Delete>",
 		`<!DOCTYPE lolz [<!ENTITY lol "lol">]><Delete><Object><Key>&lol;</Key></Object></Delete>`,
@@ -422,7 +425,12 @@ func TestDeleteObjects(t *testing.T) {
 			}
 		}
 	}
-	big := []byte("<Delete>" + strings.Repeat(" ", 2<<20) + "<Object><Key>a</Key></Object></Delete>")
+	// The longest document that has to fit: every byte of every key as &quot;.
+	widest := "<Delete>" + strings.Repeat("<Object><Key>"+strings.Repeat("&quot;", 1024)+"</Key></Object>", 1000) + "</Delete>"
+	if r := post(widest); bytes.Count(r.body, []byte("<Deleted>")) != 1000 {
+		t.Errorf("1,000 keys of 1,024 bytes: %d deleted", bytes.Count(r.body, []byte("<Deleted>")))
+	}
+	big := []byte("<Delete>" + strings.Repeat(" ", 8<<20) + "<Object><Key>a</Key></Object></Delete>")
 	s.fails(400, "MaxMessageLengthExceeded", "POST", "/bucket?delete", big, "Content-MD5", md5Of(big))
 	many := "<Delete>" + strings.Repeat("<Object><Key>a</Key></Object>", 1000) + "</Delete>"
 	if r := post(many); bytes.Count(r.body, []byte("<Deleted>")) != 1000 {

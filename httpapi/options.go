@@ -47,8 +47,10 @@ type Limits struct {
 	Requests int
 	// HeaderBytes bounds the request line and headers together; more is answered 431. Default 32 KiB.
 	HeaderBytes int
-	// XMLBytes bounds XML bodies, which are held in memory; more is answered MaxMessageLengthExceeded. Default 2 MiB.
+	// XMLBytes bounds XML bodies but that of DeleteObjects; they are held in memory. More is answered MaxMessageLengthExceeded. Default 2 MiB.
 	XMLBytes int64
+	// DeleteBytes is XMLBytes for DeleteObjects, whose 1,000 keys of 1,024 bytes may each be six times as long in XML. Default 8 MiB.
+	DeleteBytes int64
 	// HeaderTimeout is how long a client may take to send its headers. Default 30 s.
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long an idle connection is kept. Default 120 s.
@@ -78,6 +80,7 @@ func (o Options) withDefaults() (Options, error) {
 	l.Requests = cmp.Or(l.Requests, 1024)
 	l.HeaderBytes = cmp.Or(l.HeaderBytes, 32<<10)
 	l.XMLBytes = cmp.Or(l.XMLBytes, 2<<20)
+	l.DeleteBytes = cmp.Or(l.DeleteBytes, 8<<20)
 	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, 30*time.Second)
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, 120*time.Second)
 	l.StallTimeout = cmp.Or(l.StallTimeout, 60*time.Second)
@@ -91,7 +94,7 @@ func (o Options) withDefaults() (Options, error) {
 	if err := o.Credentials.Validate(); err != nil {
 		return o, fmt.Errorf("httpapi: root credentials: %w", err)
 	}
-	if l.Requests < 0 || l.HeaderBytes < 0 || l.XMLBytes < 0 || l.HeaderTimeout < 0 || l.IdleTimeout < 0 || l.StallTimeout < 0 ||
+	if l.Requests < 0 || l.HeaderBytes < 0 || l.XMLBytes < 0 || l.DeleteBytes < 0 || l.HeaderTimeout < 0 || l.IdleTimeout < 0 || l.StallTimeout < 0 ||
 		l.DrainBytes < 0 || l.DrainTimeout < 0 || l.KeepAlive < 0 || o.ShutdownTimeout < 0 {
 		return o, errors.New("httpapi: limits may not be negative")
 	}

@@ -56,14 +56,15 @@ func New(o Options) (*Server, error) {
 	verifier := auth.NewVerifier(keys, o.Region, o.Clock)
 	s := &Server{opts: o, metrics: m, hostID: newHostID()}
 	s.s3 = s3.New(s3.Options{
-		Store:      o.Store,
-		Verifier:   verifier,
-		Authorizer: auth.RootOnly{},
-		Root:       keys.Root(),
-		Domain:     o.Domain,
-		Region:     o.Region,
-		XMLBytes:   o.Limits.XMLBytes,
-		KeepAlive:  o.Limits.KeepAlive,
+		Store:       o.Store,
+		Verifier:    verifier,
+		Authorizer:  auth.RootOnly{},
+		Root:        keys.Root(),
+		Domain:      o.Domain,
+		Region:      o.Region,
+		XMLBytes:    o.Limits.XMLBytes,
+		DeleteBytes: o.Limits.DeleteBytes,
+		KeepAlive:   o.Limits.KeepAlive,
 	})
 	s.admin = admin.New(admin.Options{
 		Store:    o.Store,

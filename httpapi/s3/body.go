@@ -162,12 +162,59 @@ func (b *body) failed(err error) error {
 	return err
 }
 
-// small reads a whole body that is held in memory (XML), and verifies it.
-func (q *request) small(digestDemanded bool) ([]byte, error) {
-	lengthMax := q.api.o.XMLBytes
+// unwantedBytesMax bounds the body of a request that takes none, if its hash is signed and has to be checked.
+const unwantedBytesMax = 1 << 20
+
+// checkUnwanted verifies the signed hash of a body that the operation ignores: a body that was changed on its way means that
+// more may have been. Bodies that are not signed as a whole are not read.
+func (q *request) checkUnwanted() error {
+	payload := q.auth.PayloadHash
+	switch {
+	case q.ContentLength == 0 && payload == auth.EmptySHA256, payload == auth.UnsignedPayload, strings.HasPrefix(payload, "STREAMING-"):
+		return nil
+	case q.ContentLength > unwantedBytesMax:
+		return tooLong(unwantedBytesMax)
+	}
+	h := digest.New(digest.SHA256)
+	defer h.Release()
+	n, err := io.Copy(h, io.LimitReader(q.Body, unwantedBytesMax+1))
+	q.unwanted = n
+	switch {
+	case err != nil:
+		return bodyError(err)
+	case n > unwantedBytesMax:
+		return tooLong(unwantedBytesMax)
+	}
+	if got := hex.EncodeToString(h.Sum(digest.SHA256)); got != strings.ToLower(payload) {
+		return s3err.ContentSHA256Mismatch.With("ClientComputedContentSHA256", payload).With("S3ComputedContentSHA256", got)
+	}
+	return nil
+}
+
+// hasBody tells whether the request has a body that is not empty, after checkUnwanted. Where the length is unknown it may read a byte.
+func (q *request) hasBody() (bool, error) {
+	if q.ContentLength >= 0 || q.unwanted > 0 {
+		return q.ContentLength > 0 || q.unwanted > 0, nil
+	}
+	_, err := io.ReadFull(q.Body, make([]byte, 1))
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, io.EOF):
+		return false, nil
+	}
+	return false, bodyError(err)
+}
+
+func tooLong(lengthMax int64) error {
+	return s3err.MaxMessageLengthExceeded.With("MaxMessageLengthBytes", strconv.FormatInt(lengthMax, 10))
+}
+
+// small reads a whole body of at most lengthMax bytes that is held in memory (XML), and verifies it.
+func (q *request) small(lengthMax int64, digestDemanded bool) ([]byte, error) {
 	b, err := q.openBody(0, lengthMax, true)
 	if errors.Is(err, s3err.EntityTooLarge) {
-		return nil, s3err.MaxMessageLengthExceeded.With("MaxMessageLengthBytes", strconv.FormatInt(lengthMax, 10))
+		return nil, tooLong(lengthMax)
 	}
 	if err != nil {
 		return nil, err
@@ -180,7 +227,7 @@ func (q *request) small(digestDemanded bool) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > lengthMax {
-		return nil, s3err.MaxMessageLengthExceeded.With("MaxMessageLengthBytes", strconv.FormatInt(lengthMax, 10))
+		return nil, tooLong(lengthMax)
 	}
 	_, _ = b.hasher.Write(data)
 	if err := b.verify(int64(len(data))); err != nil {

@@ -70,7 +70,7 @@ func (a *API) region(b cas.Bucket) string {
 }
 
 func (q *request) createBucket() error {
-	data, err := q.small(false)
+	data, err := q.small(q.api.o.XMLBytes, false)
 	if err != nil {
 		return err
 	}

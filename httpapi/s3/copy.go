@@ -96,7 +96,9 @@ func (q *request) copyObject() error {
 		return err
 	}
 	class := attrs.StorageClass
-	if q.ContentLength > 0 {
+	if has, err := q.hasBody(); err != nil {
+		return err
+	} else if has {
 		return s3err.InvalidRequest.WithMessage("You cannot specify a body with x-amz-copy-source")
 	}
 	return q.slow(func(ctx context.Context) (*xmlDoc, error) {

@@ -11,7 +11,7 @@ func (q *request) deleteObjects() error {
 	if _, err := q.api.store.Bucket(q.Context(), q.bucket); err != nil {
 		return err
 	}
-	data, err := q.small(true)
+	data, err := q.small(q.api.o.DeleteBytes, true)
 	if err != nil {
 		return err
 	}
@@ -21,6 +21,11 @@ func (q *request) deleteObjects() error {
 	}
 	if n := len(req.Objects); n == 0 || n > deleteKeysMax {
 		return s3err.MalformedXML
+	}
+	for i := range req.Objects {
+		if len(req.Objects[i].Keys) != 1 { // with two of them the client would not know which one is deleted
+			return s3err.MalformedXML
+		}
 	}
 	errs := make([]error, len(req.Objects))
 	keys := make([]string, 0, len(req.Objects)) // of those that are deleted together
@@ -32,7 +37,7 @@ func (q *request) deleteObjects() error {
 		}
 		if o.ETag != nil {
 			match := []string{*o.ETag}
-			_, errs[i] = q.api.store.Delete(q.Context(), q.bucket, o.Key, func(current *cas.ObjectInfo) error {
+			_, errs[i] = q.api.store.Delete(q.Context(), q.bucket, o.key(), func(current *cas.ObjectInfo) error {
 				switch {
 				case current == nil:
 					return s3err.NoSuchKey
@@ -43,7 +48,7 @@ func (q *request) deleteObjects() error {
 			})
 			continue
 		}
-		keys, index = append(keys, o.Key), append(index, i)
+		keys, index = append(keys, o.key()), append(index, i)
 	}
 	if len(keys) > 0 {
 		results, err := q.api.store.DeleteMany(q.Context(), q.bucket, keys)
@@ -65,7 +70,7 @@ func (q *request) deleteObjects() error {
 				q.entry.Err = errs[i]
 			}
 			x.open("Error")
-			x.text("Key", o.Key)
+			x.text("Key", o.key())
 			if o.VersionID != nil {
 				x.text("VersionId", *o.VersionID)
 			}
@@ -74,7 +79,7 @@ func (q *request) deleteObjects() error {
 			x.close("Error")
 		case !req.Quiet:
 			x.open("Deleted")
-			x.text("Key", o.Key)
+			x.text("Key", o.key())
 			if o.VersionID != nil {
 				x.text("VersionId", *o.VersionID)
 			}
@@ -89,9 +94,9 @@ func (q *request) deleteObjects() error {
 // checkDelete tells why one key of DeleteObjects cannot be deleted.
 func (q *request) checkDelete(o *deleteObject) error {
 	switch {
-	case o.Key == "":
+	case o.key() == "":
 		return s3err.InvalidRequest.WithMessage("The key must be specified.")
-	case len(o.Key) > keyBytesMax:
+	case len(o.key()) > keyBytesMax:
 		return s3err.KeyTooLong
 	case o.LastModifiedTime != nil || o.Size != nil:
 		return s3err.NotImplemented.WithMessage("Only ETag is implemented as a condition.")
@@ -101,5 +106,5 @@ func (q *request) checkDelete(o *deleteObject) error {
 			return err
 		}
 	}
-	return q.authorize("s3:DeleteObject", q.bucket, o.Key)
+	return q.authorize("s3:DeleteObject", q.bucket, o.key())
 }

@@ -143,6 +143,9 @@ func (q *request) completeUpload() error {
 		if err != nil {
 			return nil, err
 		}
+		if err := claim.checkSize(info.Size); err != nil { // of one that was complete before, which finish did not see
+			return nil, err
+		}
 		x := newXML(false)
 		x.root("CompleteMultipartUploadResult")
 		x.text("Location", q.location())
@@ -166,7 +169,7 @@ func (q *request) completeBody() ([]byte, error) {
 		q.Header.Del(checksumHeader(a))
 	}
 	defer func() { q.Header = header }()
-	return q.small(false)
+	return q.small(q.api.o.XMLBytes, false)
 }
 
 // location is the URL of the object.
@@ -190,7 +193,10 @@ func completeParts(list []completePart) ([]cas.CompletePart, error) {
 		if l.Number == nil || etag == "" {
 			return nil, s3err.MalformedXML
 		}
-		if *l.Number < 1 || *l.Number > partsMax {
+		if *l.Number > partsMax {
+			return nil, s3err.Argument("PartNumber", itoa(*l.Number), partNumberMessage)
+		}
+		if *l.Number < 1 {
 			return nil, s3err.Argument("PartNumber", itoa(*l.Number), "PartNumber must be >= 1")
 		}
 		parts[i] = cas.CompletePart{Number: *l.Number, ETag: strings.Trim(etag, `"`)}
@@ -263,8 +269,8 @@ func (c *completion) finish(u cas.Upload, parts []cas.Part) (cas.Attributes, err
 	if attrs.ETag, err = digest.MultipartETag(etags); err != nil {
 		return attrs, err
 	}
-	if c.size >= 0 && c.size != size {
-		return attrs, s3err.InvalidRequest.WithMessage("The provided 'x-amz-mp-object-size' header value " + strconv.FormatInt(c.size, 10) + " does not match what was computed: " + strconv.FormatInt(size, 10))
+	if err := c.checkSize(size); err != nil {
+		return attrs, err
 	}
 	if err := c.checkParts(u, parts); err != nil {
 		return attrs, err
@@ -297,6 +303,14 @@ func (c *completion) finish(u cas.Upload, parts []cas.Part) (cas.Attributes, err
 		return attrs, s3err.BadDigest.WithMessage("The " + a.String() + " you specified did not match the calculated checksum.")
 	}
 	return attrs, nil
+}
+
+// checkSize compares the size of the object in bytes with what the client says that it is.
+func (c *completion) checkSize(size int64) error {
+	if c.size < 0 || c.size == size {
+		return nil
+	}
+	return s3err.InvalidRequest.WithMessage("The provided 'x-amz-mp-object-size' header value " + strconv.FormatInt(c.size, 10) + " does not match what was computed: " + strconv.FormatInt(size, 10))
 }
 
 // checkParts compares the checksums that the client sent for the parts with those that they have.

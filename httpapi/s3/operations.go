@@ -111,6 +111,15 @@ func checksumParam(name string) bool {
 	return name == "x-amz-sdk-checksum-algorithm" || strings.HasPrefix(name, "x-amz-checksum-") && name != "x-amz-checksum-mode"
 }
 
+// takesBody tells whether the handler reads the body and verifies it. Bodies of reads mean nothing and are not looked at, and count as taken.
+func (op *operation) takesBody() bool {
+	switch op.name {
+	case "CreateBucket", "DeleteObjects", "PutObject", "UploadPart", "CompleteMultipartUpload":
+		return true
+	}
+	return op.method == http.MethodGet || op.method == http.MethodHead
+}
+
 // route finds the operation that a request asks for. With an error it may still return the operation that it looked like.
 func (q *request) route() (*operation, error) {
 	k := operationKey{method: q.Method, level: object}

@@ -54,6 +54,9 @@ func (q *request) deleteObject() error {
 	if _, err := q.version(); err != nil {
 		return err
 	}
+	if len(q.Header["If-None-Match"]) > 0 { // no condition of a deletion
+		return s3err.Header("If-None-Match")
+	}
 	cond, err := q.writeCondition()
 	if err != nil {
 		return err
@@ -65,11 +68,13 @@ func (q *request) deleteObject() error {
 	return nil
 }
 
+const partNumberMessage = "Part number must be an integer between 1 and 10000, inclusive"
+
 // partNumber reads a part number of the query.
 func partNumber(v string) (int, error) {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 || n > partsMax {
-		return 0, s3err.Argument("partNumber", v, "Part number must be an integer between 1 and 10000, inclusive")
+		return 0, s3err.Argument("partNumber", v, partNumberMessage)
 	}
 	return n, nil
 }

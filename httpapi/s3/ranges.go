@@ -8,10 +8,11 @@ type byteRange struct{ off, n int64 }
 // parseRange reads a Range header for an object of size bytes. ok is false when the header is to be ignored, as it is when it is not
 // understood, names several ranges, or ends before it begins. With ok, satisfiable tells whether there are such bytes.
 func parseRange(header string, size int64) (r byteRange, ok, satisfiable bool) {
-	spec, found := strings.CutPrefix(header, "bytes=")
-	if !found {
+	const unit = "bytes="
+	if len(header) < len(unit) || !strings.EqualFold(header[:len(unit)], unit) {
 		return r, false, false
 	}
+	spec := header[len(unit):]
 	first, last, found := strings.Cut(strings.TrimSpace(spec), "-")
 	if !found {
 		return r, false, false

@@ -49,14 +49,15 @@ var ErrTooManyRequests = s3err.SlowDown
 
 // Options of New. All fields but Domain are required.
 type Options struct {
-	Store      Store
-	Verifier   *auth.Verifier
-	Authorizer auth.Authorizer
-	Root       auth.Identity // owner of what has no other
-	Domain     string        // in lower case; empty: path-style only
-	Region     string
-	XMLBytes   int64         // bound of XML bodies
-	KeepAlive  time.Duration // between signs of life of long work
+	Store       Store
+	Verifier    *auth.Verifier
+	Authorizer  auth.Authorizer
+	Root        auth.Identity // owner of what has no other
+	Domain      string        // in lower case; empty: path-style only
+	Region      string
+	XMLBytes    int64         // bound of XML bodies but that of DeleteObjects
+	DeleteBytes int64         // bound of the body of DeleteObjects
+	KeepAlive   time.Duration // between signs of life of long work
 }
 
 // An API serves S3 requests. It is safe for concurrent use.
@@ -80,6 +81,7 @@ type request struct {
 
 	bucket, key string // decoded; empty when the request names none
 
+	unwanted int64 // bytes that checkUnwanted read
 	// started tells that a document was begun with status 200 to keep the client waiting (see slow.go): an error can only follow in it.
 	started bool
 }
@@ -164,6 +166,11 @@ func (q *request) serve() error {
 	}
 	if err := q.refuseHeaders(); err != nil {
 		return err
+	}
+	if !op.takesBody() {
+		if err := q.checkUnwanted(); err != nil {
+			return err
+		}
 	}
 	return op.handle(q)
 }

@@ -25,12 +25,14 @@ type deleteRequest struct {
 }
 
 type deleteObject struct {
-	Key              string  `xml:"Key"`
-	VersionID        *string `xml:"VersionId"`
-	ETag             *string `xml:"ETag"`
-	LastModifiedTime *string `xml:"LastModifiedTime"`
-	Size             *string `xml:"Size"`
+	Keys             []string `xml:"Key"` // there must be one
+	VersionID        *string  `xml:"VersionId"`
+	ETag             *string  `xml:"ETag"`
+	LastModifiedTime *string  `xml:"LastModifiedTime"`
+	Size             *string  `xml:"Size"`
 }
+
+func (o *deleteObject) key() string { return o.Keys[0] }
 
 type completeRequest struct {
 	Parts []completePart `xml:"Part"`
