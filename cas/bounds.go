@@ -23,6 +23,9 @@ const (
 	uploadMemory    = 8 << 20   // what a large upload is counted with in the global bound
 	downloadChunks  = 16        // chunks of one download in flight
 	downloadMemory  = 8 << 20   // what a large download is counted with
-	cachedBytesMax  = 8 << 20   // objects up to this go through the chunk cache as a whole
-	pendingDepsScan = 256       // how often an upload forgets dependencies that became durable
+	memoryBytesMin  = 2 * max(uploadMemory, downloadMemory)
+	manyParts       = 200      // completing more parts than this is counted as a large upload
+	replayBytesMax  = 16 << 20 // bytes of mutations published at once in a replay
+	cachedBytesMax  = 8 << 20  // objects up to this go through the chunk cache as a whole
+	pendingDepsScan = 256      // how often an upload forgets dependencies that became durable
 )

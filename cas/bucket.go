@@ -30,6 +30,7 @@ func (s *Store) view(fn func(v *index.View) error) error {
 // build the index anew.
 func (s *Store) indexError(err error) error {
 	if errors.Is(err, index.ErrCorrupt) {
+		s.idx.Distrust()
 		s.fail(err)
 		s.die(err)
 	}

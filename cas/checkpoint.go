@@ -11,29 +11,30 @@ import (
 	"github.com/casd/casd/index"
 )
 
-// A log position lies in the index as: seq 8, segment 8, stripe 4 bytes, little endian, digest 16.
-const positionBytes = 36
+// What a checkpoint covers lies in the index as: stripe sequence 8, segment 8, stripe 4 bytes, digest 16, time of the last mutation 8;
+// little endian.
+const positionBytes = 44
 
-func encodePosition(p erasure.Position) []byte {
+func encodePosition(p erasure.Position, last int64) []byte {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, positionBytes), p.Seq)
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.Segment))
 	b = binary.LittleEndian.AppendUint32(b, p.Stripe)
-	return append(b, p.Digest[:]...)
+	return binary.LittleEndian.AppendUint64(append(b, p.Digest[:]...), uint64(last))
 }
 
 // decodePosition takes nothing for the beginning of the log.
-func decodePosition(b []byte) (p erasure.Position, err error) {
+func decodePosition(b []byte) (p erasure.Position, last int64, err error) {
 	if len(b) == 0 {
-		return p, nil
+		return p, 0, nil
 	}
 	if len(b) != positionBytes {
-		return p, fmt.Errorf("cas: log position of %d bytes: %w", len(b), index.ErrCorrupt)
+		return p, 0, fmt.Errorf("cas: log position of %d bytes: %w", len(b), index.ErrCorrupt)
 	}
 	p.Seq = binary.LittleEndian.Uint64(b)
 	p.Segment = erasure.SegmentID(binary.LittleEndian.Uint64(b[8:]))
 	p.Stripe = binary.LittleEndian.Uint32(b[16:])
 	copy(p.Digest[:], b[20:])
-	return p, nil
+	return p, int64(binary.LittleEndian.Uint64(b[36:])), nil
 }
 
 // freeze sets the overlay aside for the next checkpoint. It runs in the committer between batches, so that mutation csn
@@ -41,12 +42,15 @@ func decodePosition(b []byte) (p erasure.Position, err error) {
 // too, or is replayed once more, which changes nothing.
 func (s *Store) freeze(csn uint64) bool {
 	pos := s.log.Position()
-	return s.idx.Freeze(index.Position{CSN: csn, Log: encodePosition(pos)})
+	if s.failure() != nil { // what the position covers may not have reached the chunk map
+		return false
+	}
+	return s.idx.Freeze(index.Position{CSN: csn, Log: encodePosition(pos, s.committer.last)})
 }
 
 func (s *Store) checkpointIfDue(csn uint64, tick bool) {
 	n := s.idx.OverlayEntries()
-	if s.failure() != nil {
+	if s.undecided || len(s.committer.owed) > 0 {
 		return
 	}
 	if n == 0 || !tick && n < s.opts.CheckpointEntries && s.idx.OverlayBytes() < s.opts.OverlayBytesMax/4 {
@@ -80,19 +84,41 @@ func (s *Store) waitForOverlay(csn uint64) error {
 // checkpointer writes frozen overlays into the index file. It ends when s.frozen is closed.
 func (s *Store) checkpointer() {
 	for range s.frozen {
-		err := s.idx.WriteFrozen(s.ctx)
-		if err != nil && s.ctx.Err() == nil {
-			// The index is derived, but without it nothing can be found: stop, and let a restart rebuild it.
-			s.opts.Logger.Error("checkpoint failed", slog.Any("error", err))
-			s.fail(fmt.Errorf("checkpoint: %w", err))
-			s.die(fmt.Errorf("index: %w", err))
-		}
+		s.writeFrozen()
 		select {
 		case s.checkpointed <- struct{}{}:
 		default:
 		}
 	}
 }
+
+// writeFrozen tries until the overlay is in the file: on a full disk that may be never, and the bound of the overlay holds
+// clients back. A damaged file is another matter: nothing can be found without it, so the store dies, and a start builds it anew.
+func (s *Store) writeFrozen() {
+	for pause := checkpointRetry; ; pause = min(2*pause, 30*time.Second) {
+		err := s.checkpoint(s.ctx)
+		switch {
+		case err == nil:
+			s.indexTrouble.Store(nil)
+			return
+		case s.ctx.Err() != nil:
+			return
+		case isCorruptIndex(err):
+			s.indexError(err)
+			return
+		}
+		if s.indexTrouble.Swap(&err) == nil {
+			s.opts.Logger.Error("checkpoint failed, it is tried again", slog.Any("error", err))
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.stopping:
+			return
+		}
+	}
+}
+
+const checkpointRetry = 250 * time.Millisecond
 
 // die ends the store's service: see Dead.
 func (s *Store) die(err error) {

@@ -46,7 +46,7 @@ func (s *Store) update(ctx context.Context, deps []*pendingChunk, prepare prepar
 // begin is update up to the point where the committer has the transaction. From there on its outcome does not depend on
 // the caller any more; it comes over done.
 func (s *Store) begin(ctx context.Context, deps []*pendingChunk, prepare prepareFunc) (*request, error) {
-	if err := s.WriteState(); err != nil {
+	if err := s.commitState(); err != nil {
 		return nil, err
 	}
 	req := &request{prepare: prepare, done: make(chan error, 1)}
@@ -60,12 +60,10 @@ func (s *Store) begin(ctx context.Context, deps []*pendingChunk, prepare prepare
 		}
 		req.deps = append(req.deps, h)
 	}
-	v, err := s.idx.View()
-	if err != nil {
-		return nil, err
-	}
-	req.tx, err = prepareTx(prepare, v)
-	v.Close()
+	err := s.view(func(v *index.View) (err error) {
+		req.tx, err = prepareTx(prepare, v)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +93,8 @@ type committer struct {
 	s    *Store
 	csn  uint64 // of the last mutation that is durable and published
 	last int64  // its time
+
+	owed []erasure.Verdict // on segments of the last run, which could not be written yet: they precede every other mutation
 
 	// Of the batch in hand.
 	stage *index.Stage
@@ -131,12 +131,17 @@ func (c *committer) run() {
 
 // batch commits req and whatever else waits.
 func (c *committer) batch(req *request) {
-	if err := c.s.waitForOverlay(c.csn); err != nil {
-		req.done <- err
-		return
+	err := c.s.waitForOverlay(c.csn)
+	if err == nil {
+		err = c.open()
 	}
-	if err := c.open(); err != nil {
-		req.done <- err
+	if err == nil && len(c.owed) > 0 {
+		if _, err = c.apply(verdictTx(c.owed)); err != nil {
+			c.stage.Discard()
+		}
+	}
+	if err != nil {
+		c.refuse(req, err)
 		return
 	}
 	var deps []*erasure.Handle
@@ -151,6 +156,19 @@ func (c *committer) batch(req *request) {
 		}
 	}
 	c.finish(c.commit(deps))
+}
+
+// refuse answers req and everyone who waits behind it: who waits longer only waits in vain.
+func (c *committer) refuse(req *request, err error) {
+	c.s.indexError(err)
+	for req != nil {
+		req.done <- err
+		select {
+		case req = <-c.s.queue: // nil when closed
+		default:
+			req = nil
+		}
+	}
 }
 
 func (c *committer) open() (err error) {
@@ -174,7 +192,7 @@ func (c *committer) execute(req *request) {
 	if err == nil && len(req.tx.ops) > 0 {
 		csn, err = c.apply(req.tx)
 	}
-	c.acks = append(c.acks, ack{req, csn, err})
+	c.acks = append(c.acks, ack{req, csn, c.s.indexError(err)})
 }
 
 // apply gives a transaction its CSN and stages its effects.
@@ -254,6 +272,9 @@ func (c *committer) finish(err error) {
 	switch {
 	case err == nil:
 		c.stage.Publish()
+		if c.next != c.csn {
+			c.owed = nil
+		}
 		c.csn, c.last = c.next, c.now
 	case errors.Is(err, errClean):
 		c.stage.Discard()

@@ -195,10 +195,10 @@ type fetch struct {
 
 // writeAhead reads chunks ahead of the writer, several at once, at most downloadChunks.
 func (o *Object) writeAhead(ctx context.Context, w io.Writer, m *manifestReader, n int64, cached bool) (written int64, err error) {
-	if err := o.s.memory.Acquire(ctx, downloadMemory); err != nil {
+	if err := o.s.downloads.Acquire(ctx, downloadMemory); err != nil {
 		return 0, err
 	}
-	defer o.s.memory.Release(downloadMemory)
+	defer o.s.downloads.Release(downloadMemory)
 	ctx, cancel := context.WithCancel(ctx)
 	queue := make(chan *fetch, downloadChunks-2) // one more is at each end
 	ended := make(chan error, 1)
@@ -295,6 +295,9 @@ func (s *Store) fetchChunk(ctx context.Context, r ref, stored, opened *[]byte) (
 		c, ok, err := s.idx.LookupChunk(r.id)
 		if err != nil {
 			return nil, s.indexError(err)
+		}
+		if !ok && s.incomplete {
+			return nil, errors.New("is not in the part of the log that can be read") // unknown is not missing
 		}
 		if !ok {
 			return nil, fmt.Errorf("is not in the chunk map: %w", ErrCorrupt)

@@ -80,7 +80,7 @@ func (s *Store) known(id index.ID) (bool, error) {
 		return false, nil
 	}
 	_, ok, err := s.idx.LookupChunk(id)
-	return ok, err
+	return ok, s.indexError(err)
 }
 
 // appendChunk runs on the store's own context: others may wait for this chunk when the upload that brought it is gone.
@@ -172,10 +172,10 @@ func (b *block) send(ctx context.Context, c chan<- *block) error {
 // read -> digest, and read -> split -> hash, compress and append.
 func (u *upload) ingestLarge(ctx context.Context, first []byte, body io.Reader, digest io.Writer, max int64) (content, error) {
 	c := content{Domain: u.domain.number}
-	if err := u.s.memory.Acquire(ctx, uploadMemory); err != nil {
+	if err := u.s.uploads.Acquire(ctx, uploadMemory); err != nil {
 		return c, err
 	}
-	defer u.s.memory.Release(uploadMemory)
+	defer u.s.uploads.Release(uploadMemory)
 
 	g, ctx := errgroup.WithContext(ctx)
 	free := make(chan *block, uploadBlocks)

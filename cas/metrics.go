@@ -7,6 +7,7 @@ import (
 // metrics are the store's own; the log and the index have theirs.
 type metrics struct {
 	reg                     prometheus.Registerer
+	registered              []prometheus.Collector
 	dedupHits, dedupMisses  prometheus.Counter
 	dedupHitBytes           prometheus.Counter
 	storedPlain, storedZstd prometheus.Counter
@@ -37,20 +38,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "casd_commit_batch_mutations", Help: "Mutations made durable by one group commit.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 	}
-	if reg != nil {
-		reg.MustRegister(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits,
-			m.cacheMisses, m.damagedChunks, m.chunkBytes, m.batch)
-	}
+	m.register(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits, m.cacheMisses,
+		m.damagedChunks, m.chunkBytes, m.batch)
 	return m
+}
+
+func (m *metrics) register(cs ...prometheus.Collector) {
+	if m.reg != nil {
+		m.reg.MustRegister(cs...)
+		m.registered = append(m.registered, cs...)
+	}
+}
+
+// unregister makes room for the metrics of the next store that is opened with the same registry.
+func (m *metrics) unregister() {
+	for _, c := range m.registered {
+		m.reg.Unregister(c)
+	}
+	m.registered = nil
 }
 
 // watch registers what is read off the open store.
 func (m *metrics) watch(s *Store) {
-	if m.reg == nil {
-		return
-	}
 	gauge := func(name, help string, f func() float64) {
-		m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+		m.register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}
 	gauge("casd_chunks", "Distinct chunks.", func() float64 { return float64(s.idx.Totals().Chunks) })
 	gauge("casd_unique_bytes", "Plain bytes of all distinct chunks.", func() float64 { return float64(s.idx.Totals().Bytes) })

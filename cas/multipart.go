@@ -166,7 +166,11 @@ func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (ObjectIn
 		switch {
 		case errors.Is(err, errPartsChanged):
 		case errors.Is(err, ErrNoSuchUpload):
-			if done, ok := s.completedBefore(r); ok {
+			done, ok, lookErr := s.completedBefore(r)
+			if lookErr != nil {
+				return info, lookErr
+			}
+			if ok {
 				return done, nil
 			}
 			return info, err
@@ -177,8 +181,8 @@ func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (ObjectIn
 }
 
 // completedBefore finds the object of an upload that is complete.
-func (s *Store) completedBefore(r CompleteRequest) (info ObjectInfo, ok bool) {
-	err := s.view(func(v *index.View) error {
+func (s *Store) completedBefore(r CompleteRequest) (info ObjectInfo, ok bool, err error) {
+	err = s.view(func(v *index.View) error {
 		c, err := getCurrent(v, r.Bucket, r.Key)
 		if err != nil || !c.ok || c.row.UploadID != r.UploadID || c.row.PartCount != len(r.Parts) {
 			return err
@@ -195,7 +199,7 @@ func (s *Store) completedBefore(r CompleteRequest) (info ObjectInfo, ok bool) {
 		info, ok = c.row.info(r.Bucket, r.Key), true
 		return nil
 	})
-	return info, ok && err == nil
+	return info, ok, err
 }
 
 func (s *Store) completeOnce(ctx context.Context, r CompleteRequest) (ObjectInfo, error) {
@@ -204,6 +208,12 @@ func (s *Store) completeOnce(ctx context.Context, r CompleteRequest) (ObjectInfo
 	}
 	if len(r.Parts) == 0 || len(r.Parts) > partNumberMax {
 		return ObjectInfo{}, fmt.Errorf("%w: %d parts", ErrInvalidPart, len(r.Parts))
+	}
+	if len(r.Parts) > manyParts { // their manifests are in memory at once
+		if err := s.uploads.Acquire(ctx, uploadMemory); err != nil {
+			return ObjectInfo{}, err
+		}
+		defer s.uploads.Release(uploadMemory)
 	}
 	var up uploadRow
 	var rows []partRow

@@ -1,6 +1,7 @@
 package cas
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -29,4 +30,6 @@ type Options struct {
 	Clock   func() time.Time      // nil means time.Now
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
+
+	wrapCheckpoint func(write func(context.Context) error) func(context.Context) error // tests make it fail
 }

@@ -91,6 +91,7 @@ var (
 		MaxNestedLevels:  16,
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
+		UTF8:             cbor.UTF8DecodeInvalid, // header values are what clients sent: Latin-1 file names are common
 	}.DecMode())
 )
 

@@ -19,56 +19,76 @@ const (
 	replayEntries   = 1 << 18
 )
 
-// recover brings the index up to the log and makes the log writable. It returns the CSN and time of the last mutation.
-func (s *Store) recover(ctx context.Context) (csn uint64, last int64, err error) {
+// recover brings the index up to the log and makes the log writable. It returns a committer that goes on from there.
+func (s *Store) recover(ctx context.Context) (*committer, error) {
 	began := time.Now()
-	from, err := decodePosition(s.idx.Position().Log)
+	from, last, err := decodePosition(s.idx.Position().Log)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	err = s.log.CheckPosition(from)
-	if errors.Is(err, erasure.ErrAhead) {
-		return 0, 0, fmt.Errorf("the index %s covers more than the log holds: were all data directories given? "+
-			"If the log is right, remove the index file and start again, and it is built anew: %w", s.indexPath, err)
+	damage := s.log.CheckPosition(from)
+	if errors.Is(damage, erasure.ErrAhead) {
+		return nil, fmt.Errorf("the index %s covers more than the log holds: were all data directories given? "+
+			"If the log is right, remove the index file and start again, and it is built anew: %w", s.indexPath, damage)
 	}
-	damage := err
-	r := &replay{s: s, csn: s.idx.Position().CSN}
 	if damage == nil {
 		damage = s.knownVerdicts(ctx, from.Seq)
 	}
-	if damage == nil || isDamage(damage) {
-		damage = errors.Join(damage, s.log.Replay(ctx, from.Seq, isMutation, r.add))
-	}
 	if damage != nil && !isDamage(damage) {
-		return 0, 0, fmt.Errorf("replay: %w", damage)
+		return nil, damage
+	}
+	// First it is settled, and made durable, where the log ends: what is replayed may go into the index file.
+	ended, err := s.log.Recover(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	s.undecided = errors.Is(s.log.WriteState(), erasure.ErrReadOnly)
+	r := &replay{s: s, csn: s.idx.Position().CSN, last: last}
+	damage = errors.Join(damage, s.log.Replay(ctx, from.Seq, isMutation, r.add))
+	if damage != nil && !isDamage(damage) {
+		return nil, fmt.Errorf("replay: %w", damage)
 	}
 	if err := r.flush(); err != nil {
-		return 0, 0, err
-	}
-	if damage != nil {
-		// Part of what was acknowledged since the last checkpoint cannot be read. What is there is served; nothing may be
-		// written behind a history that is not whole, and the index file stays as it is.
-		s.fail(fmt.Errorf("the log cannot be replayed to its end: %w", damage))
-		return r.csn, r.last, nil
+		return nil, err
 	}
 	if r.mutations > 0 || r.chunks > 0 {
 		s.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "log replayed", slog.Uint64("after_csn", s.idx.Position().CSN), slog.Uint64("csn", r.csn),
 			slog.Int("mutations", r.mutations), slog.Int("chunks", r.chunks), slog.Duration("took", time.Since(began)))
 	}
-	ended, err := s.log.Recover(ctx)
+	c := &committer{s: s, csn: r.csn, last: r.last}
+	if damage != nil {
+		// Part of what was acknowledged since the last checkpoint cannot be read. What is there is served; nothing may be
+		// written behind a history that is not whole, and the index file stays as it is.
+		s.incomplete, s.undecided = true, true
+		s.fail(fmt.Errorf("the log cannot be replayed to its end: %w", damage))
+		return c, nil
+	}
+	return c, c.settle(ended)
+}
+
+// settle writes the verdicts on the segments of the last run before anything is served. When there is no room for them now, they
+// go before the first mutation that there is room for; until then every start comes to the same ones.
+func (c *committer) settle(ended []erasure.Verdict) error {
+	if len(ended) == 0 {
+		return nil
+	}
+	if err := c.open(); err != nil {
+		return err
+	}
+	if _, err := c.apply(verdictTx(ended)); err != nil {
+		return err
+	}
+	err := c.commit(nil)
+	c.finish(err)
+	if errors.Is(err, errClean) && (errors.Is(err, ErrReadOnly) || errors.Is(err, ErrNoSpace)) {
+		c.s.opts.Logger.Warn("the end of the last run cannot be written down now", slog.Int("segments", len(ended)), slog.Any("error", err))
+		c.owed = ended
+		return nil
+	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("recover: %w", err)
+		return fmt.Errorf("write verdicts: %w", err)
 	}
-	csn, last = r.csn, r.last
-	if len(ended) > 0 && errors.Is(s.log.WriteState(), erasure.ErrReadOnly) {
-		// Nothing can be written behind these segments before a start with more directories decides about them.
-		s.opts.Logger.Warn("too few data directories to write: reads only", slog.Int("undecided_segments", len(ended)))
-	} else if len(ended) > 0 {
-		if csn, err = s.commitVerdicts(ctx, ended, csn, max(last, s.opts.Clock().UnixNano())); err != nil {
-			return 0, 0, fmt.Errorf("write verdicts: %w", err)
-		}
-	}
-	return csn, last, nil
+	return nil
 }
 
 // isDamage tells whether an error says that parts of the log cannot be had, as opposed to being misread or interrupted.
@@ -149,6 +169,7 @@ type replay struct {
 	last      int64
 	stage     *index.Stage
 	staged    int
+	bytes     int // of the bodies of what is staged
 	batch     []index.Chunk
 	mutations int
 	chunks    int
@@ -189,7 +210,8 @@ func (r *replay) add(rec erasure.Replayed) error {
 		}
 		r.csn = m.CSN
 		r.mutations++
-		if r.staged++; r.staged >= replayOpsMax {
+		r.staged++
+		if r.bytes += len(rec.Body); r.staged >= replayOpsMax || r.bytes >= replayBytesMax {
 			return r.flush()
 		}
 	default:
@@ -202,7 +224,7 @@ func (r *replay) add(rec erasure.Replayed) error {
 func (r *replay) flush() error {
 	if r.stage != nil {
 		r.stage.Publish()
-		r.stage, r.staged = nil, 0
+		r.stage, r.staged, r.bytes = nil, 0, 0
 	}
 	if len(r.batch) > 0 {
 		if err := r.s.idx.PutChunks(r.batch); err != nil {
@@ -210,7 +232,8 @@ func (r *replay) flush() error {
 		}
 		r.batch = r.batch[:0]
 	}
-	if r.s.idx.OverlayEntries() < replayEntries {
+	full := r.s.idx.OverlayEntries() >= replayEntries || r.s.idx.OverlayBytes() >= r.s.opts.OverlayBytesMax/4
+	if !full || r.s.undecided {
 		return nil
 	}
 	if time.Since(r.told) > 5*time.Second {
@@ -229,20 +252,6 @@ func chunkRow(p erasure.Placed) (index.Chunk, error) {
 	return index.Chunk{ID: l.id, Location: p.Location, Size: l.size, Encoding: uint8(l.enc)}, err
 }
 
-// commitVerdicts writes the verdicts on the segments of the last run, before anything is served.
-func (s *Store) commitVerdicts(ctx context.Context, vs []erasure.Verdict, csn uint64, now int64) (uint64, error) {
-	c := &committer{s: s, csn: csn, last: now}
-	if err := c.open(); err != nil {
-		return csn, err
-	}
-	if _, err := c.apply(verdictTx(vs)); err != nil {
-		return csn, err
-	}
-	err := c.commit(nil)
-	c.finish(err)
-	return c.csn, err
-}
-
 // openIndex opens the index, or begins a new one when it is missing or damaged: everything in it comes from the log.
 func (s *Store) openIndex() error {
 	o := index.Options{Path: s.indexPath, Logger: s.opts.Logger, Metrics: s.opts.Metrics}
@@ -250,15 +259,20 @@ func (s *Store) openIndex() error {
 	if s.idx, err = index.Open(o); err == nil || !isCorruptIndex(err) {
 		return err
 	}
-	aside := s.indexPath + ".damaged"
-	s.opts.Logger.Error("the index is damaged; it is set aside and built anew from the log", slog.String("file", s.indexPath),
-		slog.String("aside", aside), slog.Any("error", err))
-	if err := os.Rename(s.indexPath, aside); err != nil {
-		return err
-	}
-	if err := index.Remove(s.indexPath); err != nil { // what belongs to it
+	if err := s.setIndexAside(err); err != nil {
 		return err
 	}
 	s.idx, err = index.Open(o)
 	return err
+}
+
+// setIndexAside makes room for a new index, for a reason.
+func (s *Store) setIndexAside(reason error) error {
+	aside := s.indexPath + ".damaged"
+	s.opts.Logger.Error("the index is damaged; it is set aside and built anew from the log", slog.String("file", s.indexPath),
+		slog.String("aside", aside), slog.Any("error", reason))
+	if err := os.Rename(s.indexPath, aside); err != nil {
+		return err
+	}
+	return index.Remove(s.indexPath) // what belongs to it
 }

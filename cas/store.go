@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -33,7 +34,9 @@ type Store struct {
 	domain    *domain // the one dedup domain of this version
 	pending   *pendingTable
 	damaged   damagedSet
-	memory    *semaphore.Weighted
+	// Memory is bounded apart for each direction: a part copy holds a download while it waits for an upload, and nothing
+	// that holds an upload waits for a download.
+	uploads, downloads *semaphore.Weighted
 
 	ctx    context.Context // ends with the store
 	cancel context.CancelFunc
@@ -47,10 +50,15 @@ type Store struct {
 
 	committing, checkpointing sync.WaitGroup // their goroutines
 
-	failed   atomic.Pointer[error] // why writing stopped
-	dead     chan struct{}
-	deadOnce sync.Once
-	deadErr  error
+	failed       atomic.Pointer[error]       // why writing stopped
+	checkpoint   func(context.Context) error // writes the frozen overlay
+	indexTrouble atomic.Pointer[error]       // why the last checkpoint could not be written; it is tried again
+	undecided    bool                        // the log could not decide where it ends: nothing of this run may be checkpointed
+	incomplete   bool                        // the log could not be replayed to its end
+	stopping     chan struct{}               // closed when the store closes
+	dead         chan struct{}
+	deadOnce     sync.Once
+	deadErr      error
 }
 
 // defaultDomain is the dedup domain of all buckets in a store without tenants.
@@ -86,8 +94,8 @@ func (o Options) withDefaults() (Options, error) {
 	switch {
 	case len(o.Dirs) == 0:
 		return o, errors.New("cas: no data directories")
-	case o.MemoryBytes < uploadMemory:
-		return o, fmt.Errorf("cas: memory of %d bytes is less than one upload needs (%d)", o.MemoryBytes, uploadMemory)
+	case o.MemoryBytes < memoryBytesMin:
+		return o, fmt.Errorf("cas: memory of %d bytes is less than one upload and one download need (%d)", o.MemoryBytes, memoryBytesMin)
 	case o.SegmentBytes < 1<<20:
 		return o, fmt.Errorf("cas: segments of %d bytes are too small, at least 1 MiB", o.SegmentBytes)
 	case o.CacheBytes < 0 || o.OverlayBytesMax < 1<<20 || o.CheckpointEntries < 1 || o.CheckpointInterval < 0:
@@ -97,13 +105,31 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 // Open opens the store in o.Dirs, or creates it when all of them are empty. After a crash it replays the tail of the log first.
-func Open(ctx context.Context, o Options) (_ *Store, err error) {
-	o, err = o.withDefaults()
+// An index that turns out to be damaged on the way is set aside, and built anew.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
+	m := newMetrics(o.Metrics)
+	s, err := open(ctx, o, m)
+	if s != nil && isCorruptIndex(err) {
+		if err := s.setIndexAside(err); err != nil {
+			return nil, err
+		}
+		s, err = open(ctx, o, m)
+	}
+	if err != nil {
+		m.unregister()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open returns a store with its error when only its index is damaged; it is closed then.
+func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	s := &Store{
-		opts: o, pending: newPendingTable(), metrics: newMetrics(o.Metrics), memory: semaphore.NewWeighted(o.MemoryBytes),
+		opts: o, pending: newPendingTable(), metrics: m, uploads: semaphore.NewWeighted(o.MemoryBytes / 2), downloads: semaphore.NewWeighted(o.MemoryBytes / 2), stopping: make(chan struct{}),
 		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), dead: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -131,18 +157,19 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.openIndex(); err != nil {
-		return nil, err
+		return s, err
 	}
-	csn, last, err := s.recover(ctx)
-	if err != nil {
-		return nil, err
+	if s.committer, err = s.recover(ctx); err != nil {
+		return s, err
 	}
-	s.committer = &committer{s: s, csn: csn, last: last}
+	if s.checkpoint = s.idx.WriteFrozen; o.wrapCheckpoint != nil {
+		s.checkpoint = o.wrapCheckpoint(s.checkpoint)
+	}
 	s.committing.Go(s.committer.run)
 	s.checkpointing.Go(s.checkpointer)
 	if s.domain, err = s.openDomain(ctx); err != nil {
 		s.stopWorkers()
-		return nil, err
+		return s, err
 	}
 	s.metrics.watch(s)
 	return s, nil
@@ -221,8 +248,8 @@ func (s *Store) openDomain(ctx context.Context) (*domain, error) {
 		return nil, err
 	}
 	if !ok {
-		if s.committer.csn != 0 {
-			return nil, fmt.Errorf("cas: the key of dedup domain %d is missing: %w", defaultDomain, ErrCorrupt)
+		if used, err := s.used(); err != nil || used {
+			return nil, errors.Join(err, fmt.Errorf("cas: the key of dedup domain %d is missing: %w", defaultDomain, ErrCorrupt))
 		}
 		key := make([]byte, 32)
 		rand.Read(key) // never fails
@@ -243,6 +270,20 @@ func (s *Store) openDomain(ctx context.Context) (*domain, error) {
 	return &domain{number: defaultDomain, hash: h}, nil
 }
 
+// used tells whether anything was ever stored. A start that was cut short leaves a store with nothing but verdicts.
+func (s *Store) used() (used bool, err error) {
+	err = s.view(func(v *index.View) error {
+		for _, t := range []index.Table{index.Buckets, index.Objects, index.Uploads} {
+			if _, ok, err := v.First(t, nil, nil); err != nil || ok {
+				used = ok
+				return err
+			}
+		}
+		return nil
+	})
+	return used || s.idx.Totals().Chunks > 0, err
+}
+
 // onDurable puts chunks into the chunk map as they become durable.
 func (s *Store) onDurable(placed []erasure.Placed) {
 	rows := make([]index.Chunk, 0, len(placed))
@@ -257,6 +298,7 @@ func (s *Store) onDurable(placed []erasure.Placed) {
 		rows = append(rows, row)
 	}
 	if err := s.idx.PutChunks(rows); err != nil {
+		s.indexError(err)
 		s.fail(err)
 		s.die(fmt.Errorf("index: %w", err))
 		return
@@ -283,11 +325,13 @@ func (s *Store) Close(ctx context.Context) error {
 		err = errors.Join(err, s.finalCheckpoint(ctx))
 	}
 	s.cancel()
+	s.metrics.unregister()
 	return errors.Join(err, s.idx.Close())
 }
 
 // stopWorkers ends the committer when it has done what is queued, then the checkpointer.
 func (s *Store) stopWorkers() {
+	close(s.stopping)
 	close(s.queue)
 	s.committing.Wait()
 	close(s.frozen)
@@ -295,7 +339,7 @@ func (s *Store) stopWorkers() {
 }
 
 func (s *Store) finalCheckpoint(ctx context.Context) error {
-	if s.idx.OverlayEntries() == 0 {
+	if s.idx.OverlayEntries() == 0 || s.undecided || len(s.committer.owed) > 0 {
 		return nil
 	}
 	if !s.freeze(s.committer.csn) { // one that could not be written
@@ -306,6 +350,17 @@ func (s *Store) finalCheckpoint(ctx context.Context) error {
 
 // WriteState is nil when writes are accepted, else the reason why not: ErrReadOnly, ErrNoSpace or ErrClosed.
 func (s *Store) WriteState() error {
+	if err := s.commitState(); err != nil {
+		return err
+	}
+	if e := s.indexTrouble.Load(); e != nil && errors.Is(*e, syscall.ENOSPC) {
+		return fmt.Errorf("%w: index: %w", ErrNoSpace, *e)
+	}
+	return nil
+}
+
+// commitState is WriteState for what takes next to no space, such as deletes.
+func (s *Store) commitState() error {
 	if err := s.failure(); err != nil {
 		return fmt.Errorf("%w until a restart: %w", ErrReadOnly, err)
 	}

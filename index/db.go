@@ -47,8 +47,9 @@ type DB struct {
 	totalsMu sync.Mutex
 	totals   Totals
 
-	broken atomic.Pointer[error] // why bolt must not be touched any more
-	closed atomic.Bool
+	broken  atomic.Pointer[error] // why bolt must not be touched any more
+	suspect atomic.Bool           // no clean mark at the end
+	closed  atomic.Bool
 }
 
 // A state is what readers see of the overlays. It is immutable, but for the rows of chunks.

@@ -205,6 +205,9 @@ func (db *DB) read(fn func(*bolt.Tx) error) (err error) {
 	return fn(tx)
 }
 
+// Distrust makes the next Open read and prove the whole file: somebody was told that it is damaged.
+func (db *DB) Distrust() { db.suspect.Store(true) }
+
 // Close closes the file, after every View and the Stage are closed; it waits for them. It writes no checkpoint: what is in the overlays only
 // is lost here and still in the log. After a clean shutdown the next Open need not read the whole file.
 func (db *DB) Close() error {
@@ -226,7 +229,7 @@ func (db *DB) Close() error {
 		db.abandon()
 		return fmt.Errorf("index: closing: %w", err)
 	}
-	if err == nil {
+	if err == nil && !db.suspect.Load() {
 		if err := writeCleanMark(db.file, db.path); err != nil {
 			db.logger.Warn("index has no clean mark, the next start will read all of it", slog.Any("error", err))
 		}
