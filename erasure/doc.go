@@ -12,6 +12,8 @@ directory of its own. A run of stripes in one set of n files is a segment. Any k
 	DIR/lock                            locked with flock while the store is open; holds "pid P on HOST"
 	DIR/segments/SSSSSSSSSSSSSSSS.C.NN  shard NN (two decimal digits, from 00) of segment S (16 hex digits); C is m (metadata), d (data) or s (snapshot)
 
+	DIR/segments/*.tmp                  a shard file that is being rebuilt, or was when the process died; the next attempt removes it
+
 Where a shard lies is said by the names and by nothing else, and who it is by its headers. format.json is a JSON document:
 
 	format    "casd"
@@ -148,10 +150,19 @@ A verdict (segment, number of stripes, digest of the last one) is committed as a
 fails while it is open also ends by a verdict, at its last durable stripe; what came after is appended again to a new
 segment on the directories that are left, with the same m and a smaller k.
 
+# Scrub and heal
+
+A scrub reads every shard of every committed stripe past the page cache. A shard is right when it is valid, its header has what the
+directory, or the header chain, of the segment says of the stripe, and its data is what the k data shards with the stripe's digest
+encode to: that also shows a shard which verifies by itself but was made from something else. Repair writes back exactly the bytes
+that were lost: header and data of the stripe, the footer, the length of the file. Of a file that is missing the new one is named
+only when all of it is synced and was read back; while a directory is away, a file in which a stripe would be missing gets no
+name, because the true one may come back. So a power loss in the middle leaves nothing that was not there or is not right.
+
 # Bounds
 
 n is at most 16, a body 16 MiB, a label 255 bytes, a payload 256 MiB. In memory are at most UnsyncedBytes of bulk records,
-16 MiB of floating ones, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
+16 MiB of floating ones, for each running scrub one stripe with its parity and payload and one directory stripe, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
 files for reading.
 */
 package erasure

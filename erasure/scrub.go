@@ -47,7 +47,7 @@ type Finding struct {
 	Detail   string
 	Repaired bool     // rewritten, synced, and read back
 	Lost     bool     // beyond repair, whichever directory comes back
-	Records  []Placed // when Lost: what the stripe held, as far as its directory stripe tells
+	Records  []Placed // when Lost: what the stripe held, as far as the segment's directory or its record table tells; some may still be read one by one
 }
 
 // ScrubResult sums up a scrub.
@@ -106,19 +106,24 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 		c.publish()
 		c.reportFiles()
 	}
+	if c.findings > 0 {
+		l.log.LogAttrs(ctx, slog.LevelWarn, "segment is damaged", slog.Uint64("segment", uint64(id)), slog.Int64("findings", c.findings), slog.Int64("shards_bad", c.res.ShardsBad),
+			slog.Int64("shards_repaired", c.res.ShardsRepaired), slog.Int64("files_rebuilt", c.res.FilesRebuilt), slog.Int64("stripes_lost", c.res.StripesLost))
+	}
 	return c.res, err
 }
 
 // A scrubber is one scrub of one segment.
 type scrubber struct {
-	l      *Log
-	s      *segment
-	o      ScrubOptions
-	repair bool
-	res    ScrubResult
-	view   segmentView
-	goal   uint32 // stripes that count
-	files  []scrubFile
+	l        *Log
+	s        *segment
+	o        ScrubOptions
+	repair   bool
+	res      ScrubResult
+	findings int64
+	view     segmentView
+	goal     uint32 // stripes that count
+	files    []scrubFile
 
 	prev      id16 // digest of the stripe before the next one
 	next      uint32
@@ -226,14 +231,19 @@ func (c *scrubber) entry(ctx context.Context, e dirEntry) error {
 func (c *scrubber) lostUpTo(number uint32) {
 	for ; c.next < number; c.next++ {
 		c.chained, c.gap = false, true
-		unknown := 0
-		for i := range c.files {
-			if c.files[i].f == nil {
-				unknown++
-			}
-		}
-		c.lost(Finding{Stripe: c.next, Lost: unknown == 0 || c.l.outOfService() == 0, Detail: "fewer than k headers of it can be found"})
+		c.lost(Finding{Stripe: c.next, Lost: c.complete(), Detail: "fewer than k headers of it can be found"})
 	}
+}
+
+// complete tells whether nothing is unknown: every shard file can be read or is proven to be missing.
+func (c *scrubber) complete() bool {
+	for i := range c.files {
+		f := &c.files[i]
+		if !f.readable() && (!f.missing || f.absent && c.l.outOfService() > 0) {
+			return false
+		}
+	}
+	return true
 }
 
 // lost reports a stripe as a whole.
@@ -248,10 +258,11 @@ func (c *scrubber) lost(f Finding) {
 
 func (c *scrubber) report(f Finding) {
 	c.l.metrics.findings.WithLabelValues(f.Kind).Inc()
-	level := slog.LevelWarn
+	level := slog.LevelDebug // of a bad file there is one for each stripe; the end of the scrub sums up
 	if f.Lost {
 		level = slog.LevelError
 	}
+	c.findings++
 	c.l.log.LogAttrs(context.Background(), level, "scrub found damage", slog.Uint64("segment", uint64(f.Segment)), slog.String("dir", f.Dir), slog.String("file", f.File),
 		slog.Uint64("stripe", uint64(f.Stripe)), slog.Int64("offset", f.Offset), slog.String("kind", f.Kind), slog.String("detail", f.Detail), slog.Bool("repaired", f.Repaired))
 	if c.o.Finding != nil {

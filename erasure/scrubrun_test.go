@@ -444,3 +444,96 @@ func TestRepairBesideWork(t *testing.T) {
 	}
 	mustClose(t, c)
 }
+
+// TestScrubWithoutParity finds rot where nothing can be repaired.
+func TestScrubWithoutParity(t *testing.T) {
+	led, mem, opt := filledStore(t, 1, 0, 1, 12)
+	want := shardFiles(t, mem, 1)
+	c := mustLed(t, led, opt)
+	if found := first(scrubAll(t, c, true)); len(found) > 0 {
+		t.Fatalf("%+v", found)
+	}
+	mine, _ := victim(t, want, c)
+	mem.FlipBit(mine[0], secondStripe(want[mine[0]])-4096+256+40)
+	found, sum := scrubAll(t, c, true)
+	if len(found) != 2 || found[0].Kind != erasure.FindingChecksum || !found[1].Lost || len(found[1].Records) == 0 || sum.StripesLost != 1 || sum.ShardsRepaired != 0 {
+		t.Errorf("%+v %+v", sum, found)
+	}
+	mustClose(t, c)
+}
+
+// TestRepairOnHangingDirectory lets the writes of a repair hang: the directory is offline, the others are repaired, and so is this
+// one after a restart.
+func TestRepairOnHangingDirectory(t *testing.T) {
+	led, mem, opt, want := damagedStore(t)
+	opt.IOTimeout = 300 * time.Millisecond
+	c := mustLed(t, led, opt)
+	release := mem.Hang("/d1/segments", faultfs.Write)
+	for _, f := range first(scrubAll(t, c, true)) {
+		if f.Lost || f.Repaired && f.Dir == "/d1" || !f.Repaired && f.Dir != "/d1" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if st := c.log.Dirs()[1].State; st != "offline" {
+		t.Errorf("the directory is %s", st)
+	}
+	if err := c.check(t); err != nil {
+		t.Error(err)
+	}
+	release()
+	c.log.Close(t.Context())
+	c = mustLed(t, led, opt)
+	scrubAll(t, c, true)
+	if found := first(scrubAll(t, c, true)); len(found) > 0 {
+		t.Errorf("%+v", found)
+	}
+	for path, b := range want {
+		if content(t, mem, path) != b {
+			t.Errorf("%s is not as it was", path)
+		}
+	}
+	mustClose(t, c)
+}
+
+// TestScrubOfEndedSegmentReportsLoss damages a stripe of a segment without directory stripes in more than m shards, where its record
+// table is not.
+func TestScrubOfEndedSegmentReportsLoss(t *testing.T) {
+	c, mem, opt := runningStore(t, 3, 1, 4)
+	label, h, err := c.append(newRand(5), 9000, erasure.Data)
+	if err == nil {
+		err = c.mutate(newRand(6), 10, map[string]*erasure.Handle{label: h})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	loc, _ := h.Location()
+	mem = mem.Clone() // the process dies
+	c.log.Close(t.Context())
+	opt.FS = mem
+	c = mustLed(t, c.ledger, opt)
+	for path := range shardFiles(t, mem, 4) {
+		if segmentOf(path) == loc.Segment() && !strings.HasSuffix(path, ".00") {
+			info, err := mem.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for off := int64(4096); off < info.Size; off += 4096 {
+				mem.Poke(path, off-4096, func(b []byte) {
+					if string(b[:8]) == "casdshrd" {
+						b[300] ^= 1
+					}
+				}, 4096)
+			}
+		}
+	}
+	lost := map[string]bool{}
+	for _, f := range first(scrubAll(t, c, true)) {
+		for _, p := range f.Records {
+			lost[string(p.Label)] = true
+		}
+	}
+	if !lost[label] {
+		t.Errorf("%s is not among the lost: %v", label, lost)
+	}
+	c.log.Close(t.Context())
+}

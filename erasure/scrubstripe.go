@@ -64,7 +64,7 @@ func (c *scrubber) stripe(ctx context.Context, e dirEntry, directory bool) error
 			return err
 		}
 	}
-	c.settle(st, e)
+	c.settle(ctx, st, e)
 	if st.truth == nil {
 		return nil
 	}
@@ -277,7 +277,7 @@ func (c *scrubber) try(st *scrubbedStripe, out []int) bool {
 }
 
 // settle reports what is wrong with the stripe, or rewrites it.
-func (c *scrubber) settle(st *scrubbedStripe, e dirEntry) {
+func (c *scrubber) settle(ctx context.Context, st *scrubbedStripe, e dirEntry) {
 	lost := st.truth == nil
 	unknown, absent := 0, 0
 	for i := range st.shards {
@@ -320,6 +320,9 @@ func (c *scrubber) settle(st *scrubbedStripe, e dirEntry) {
 		return
 	}
 	if f.Lost {
+		if e.tableBytes == nil {
+			e.tableBytes, _ = c.l.readTable(ctx, c.s, e.stripeInfo) // it verifies itself; not to be had: nothing is known
+		}
 		f.Records = c.placed(e)
 	}
 	c.lost(f)
@@ -393,7 +396,7 @@ func (c *scrubber) directory(ctx context.Context) error {
 		if !ok {
 			c.gap = true
 			c.report(Finding{Segment: c.s.id, Shard: -1, Stripe: foot.stripes + j, Offset: int64(block) * blockBytes, Kind: FindingDirectory,
-				Detail: "fewer than k headers of it can be found", Lost: c.l.outOfService() == 0})
+				Detail: "fewer than k headers of it can be found", Lost: c.complete()})
 			return nil
 		}
 		info := infoOfHeader(h, block)
