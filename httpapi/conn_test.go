@@ -402,3 +402,22 @@ func TestServeFailure(t *testing.T) {
 		t.Error("without a store")
 	}
 }
+
+// What is not HTTP never gets to us. It is refused all the same.
+func TestNotHTTP(t *testing.T) {
+	s := startServer(t)
+	for _, tc := range []struct{ request, status string }{
+		{"GET /bucket/%zz HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
+		{"GET /bucket/key HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n", "400"},
+		{"GET /bucket/key HTTP/1.1\r\n\r\n", "400"},
+	} {
+		c := s.dial()
+		if _, err := io.WriteString(c, tc.request); err != nil {
+			t.Fatal(err)
+		}
+		r, err := readResponse(bufio.NewReader(c), "GET")
+		if err != nil || !strings.HasPrefix(r.Status, tc.status) || r.Header.Get("X-Amz-Request-Id") != "" {
+			t.Errorf("%q: %v, %v", tc.request, r.Response, err)
+		}
+	}
+}

@@ -107,6 +107,11 @@ func TestMultipart(t *testing.T) {
 		}
 	}
 	s.fails(416, "InvalidPartNumber", "GET", "/bucket/key?partNumber=4", nil)
+	// A copy is the same in all of this.
+	s.must(200, "PUT", "/bucket/copy", nil, "x-amz-copy-source", "/bucket/key")
+	if r := s.must(206, "GET", "/bucket/copy?partNumber=2", nil); r.Header.Get("Etag") != want || r.Header.Get("X-Amz-Mp-Parts-Count") != "3" || !bytes.Equal(r.body, two) {
+		t.Errorf("part 2 of the copy: %v", r.Header)
+	}
 
 	m = s.newUpload("key")
 	e1 = m.put(1, one)

@@ -404,6 +404,7 @@ func TestDeleteObjects(t *testing.T) {
 		t.Errorf("left: %s", list.body)
 	}
 	for _, doc := range []string{
+		"<Delete><Object><Key>&#1;</Key></Object></Delete>", "<Delete><Object><Key>\x01</Key></Object></Delete>", // no XML 1.0
 		"<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>", "<Delete><Object></Object></Delete>",
 		"", "<Delete/>", "<Delete></Delete>", "<Delete><Object><Key>a</Key></Object>", "<Remove><Object><Key>a</Key></Object></Remove>", "{}",
 		"<Delete>" + strings.Repeat("<Object><Key>a</Key></Object>", 1001) + "</Delete>",

@@ -31,6 +31,7 @@ func TestOperationTable(t *testing.T) {
 		known[s] = true
 	}
 	names := make(map[string]bool)
+	bodies := 0 // writes whose handler verifies the body itself
 	for _, op := range operations {
 		if op.sub != "" && !known[op.sub] {
 			t.Errorf("%s: %q is missing in subResources", op.name, op.sub)
@@ -39,6 +40,9 @@ func TestOperationTable(t *testing.T) {
 			t.Errorf("two operations are named %s", op.name)
 		}
 		names[op.name] = true
+		if op.takesBody() && op.method != http.MethodGet && op.method != http.MethodHead {
+			bodies++
+		}
 		if op.handle == nil || !strings.HasPrefix(op.action, "s3:") {
 			t.Errorf("%s has no handler or action", op.name)
 		}
@@ -47,6 +51,9 @@ func TestOperationTable(t *testing.T) {
 				t.Errorf("%s: %q selects another operation", op.name, p)
 			}
 		}
+	}
+	if bodies != 5 {
+		t.Errorf("%d operations take a body; the hash of what the others get is verified before their handler", bodies)
 	}
 }
 
