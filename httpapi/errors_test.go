@@ -339,6 +339,18 @@ func TestUnknownOutcomeClosesTheConnection(t *testing.T) {
 		t.Fatalf("there was an answer: %s", res.Status)
 	}
 	waitFor(t, func() bool { return strings.Contains(s.access.String(), "UnknownOutcome") })
+
+	s.store.mu.Lock()
+	s.store.deleteMany = func(keys []string) ([]cas.KeyResult, error) {
+		return []cas.KeyResult{{Key: keys[0]}, {Key: keys[1], Err: fmt.Errorf("commit: %w", cas.ErrUnknownOutcome)}}, nil
+	}
+	s.store.mu.Unlock()
+	body := []byte("<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>")
+	req := s.request("POST", "/bucket?delete", body, "Content-MD5", md5Of(body))
+	if res, err := tr.RoundTrip(req); err == nil {
+		res.Body.Close()
+		t.Fatalf("there was an answer to DeleteObjects: %s", res.Status)
+	}
 }
 
 // waitFor polls for something that another goroutine does after the client has its answer.

@@ -53,6 +53,7 @@ func (l *logBuffer) String() string {
 
 // A faultyStore is the real store, of which tests may replace some answers.
 type faultyStore struct {
+	deleteMany func(keys []string) ([]cas.KeyResult, error) // guarded by mu
 	*cas.Store
 	mu       sync.Mutex
 	put      func(context.Context, cas.PutRequest) (cas.ObjectInfo, error)
@@ -68,6 +69,16 @@ func (f *faultyStore) Put(ctx context.Context, r cas.PutRequest) (cas.ObjectInfo
 		return put(ctx, r)
 	}
 	return f.Store.Put(ctx, r)
+}
+
+func (f *faultyStore) DeleteMany(ctx context.Context, bucket string, keys []string) ([]cas.KeyResult, error) {
+	f.mu.Lock()
+	deleteMany := f.deleteMany
+	f.mu.Unlock()
+	if deleteMany != nil {
+		return deleteMany(keys)
+	}
+	return f.Store.DeleteMany(ctx, bucket, keys)
 }
 
 func (f *faultyStore) CompleteUpload(ctx context.Context, r cas.CompleteRequest) (cas.ObjectInfo, error) {

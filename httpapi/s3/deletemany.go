@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/casd/casd/cas"
@@ -57,6 +58,11 @@ func (q *request) deleteObjects() error {
 		}
 		for i, r := range results {
 			errs[index[i]] = r.Err
+		}
+	}
+	for _, err := range errs {
+		if errors.Is(err, cas.ErrUnknownOutcome) {
+			return err // no key may be called deleted or not
 		}
 	}
 	x := newXML(true)
