@@ -18,6 +18,7 @@ import (
 //
 // Locks, in the order in which they are taken: commitMu, openSegment.syncMu, dataMu, metaMu, deliverMu, then any one of mu, segMu,
 // openSegment.mu, segment.mu. Of these only openSegment.mu is held while another one is taken: segment.mu.
+// A scrub keeps its place in scrubs throughout, and takes segMu and segment.mu for a moment at a time, never across I/O.
 type Log struct {
 	opt     Options
 	fs      FS
