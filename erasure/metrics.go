@@ -53,6 +53,9 @@ func newMetrics(l *Log, reg prometheus.Registerer) (*metrics, error) {
 		segments:    prometheus.NewDesc("casd_log_segments", "Live segments by class.", []string{"class"}, nil),
 		unsynced:    prometheus.NewDesc("casd_log_unsynced_bytes", "Bulk in memory that is not durable yet.", nil, nil),
 	}
+	for _, kind := range findingKinds { // an alert needs the series before the first finding
+		m.findings.WithLabelValues(kind)
+	}
 	for _, c := range []Class{Metadata, Data, Snapshot} {
 		m.stripes[c] = prometheus.NewCounter(prometheus.CounterOpts{Name: "casd_log_stripes_total", Help: "Stripes written.",
 			ConstLabels: prometheus.Labels{"class": c.String()}})

@@ -22,6 +22,9 @@ const (
 	FindingLostStripe  = "lost-stripe"  // fewer than k shards of a stripe verify
 )
 
+var findingKinds = []string{FindingMissingFile, FindingShortFile, FindingHeader, FindingIdentity, FindingChecksum, FindingParity, FindingDirectory,
+	FindingFooter, FindingUnreadable, FindingLostStripe}
+
 // ScrubOptions say what a scrub does with a segment.
 type ScrubOptions struct {
 	// Repair rebuilds and rewrites what is bad or missing. It needs a log that was recovered; before, damage is only reported.
