@@ -101,7 +101,6 @@ func decodeNode(b []byte) (level uint8, refs []ref, err error) {
 type manifestBuilder struct {
 	store  func(node []byte) (index.ID, error) // stores a list chunk
 	levels [][]ref
-	floors []uint8 // level that the node of levels[i] must have at least
 	size   int64
 }
 
