@@ -292,7 +292,7 @@ func (s *Store) loadChunk(ctx context.Context, r ref, stored, opened *[]byte) ([
 
 func (s *Store) fetchChunk(ctx context.Context, r ref, stored, opened *[]byte) ([]byte, error) {
 	for try := 0; ; try++ {
-		c, ok, err := s.idx.LookupChunk(r.id)
+		c, ok, err := s.chunks.LookupChunk(r.id)
 		if err != nil {
 			return nil, s.indexError(err)
 		}

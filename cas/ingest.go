@@ -79,7 +79,7 @@ func (s *Store) known(id index.ID) (bool, error) {
 	if s.damaged.has(id) {
 		return false, nil
 	}
-	_, ok, err := s.idx.LookupChunk(id)
+	_, ok, err := s.chunks.LookupChunk(id)
 	return ok, s.indexError(err)
 }
 

@@ -227,7 +227,7 @@ func (r *replay) flush() error {
 		r.stage, r.staged, r.bytes = nil, 0, 0
 	}
 	if len(r.batch) > 0 {
-		if err := r.s.idx.PutChunks(r.batch); err != nil {
+		if err := r.s.chunks.PutChunks(r.batch); err != nil {
 			return err
 		}
 		r.batch = r.batch[:0]

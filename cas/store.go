@@ -26,6 +26,7 @@ type Store struct {
 	opts      Options
 	log       recordLog
 	idx       *index.DB
+	chunks    chunkMap // of idx
 	indexPath string
 	metrics   *metrics
 	codec     *codec
@@ -159,6 +160,7 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	if err := s.openIndex(); err != nil {
 		return s, err
 	}
+	s.chunks = s.idx
 	if s.committer, err = s.recover(ctx); err != nil {
 		return s, err
 	}
@@ -297,7 +299,7 @@ func (s *Store) onDurable(placed []erasure.Placed) {
 		}
 		rows = append(rows, row)
 	}
-	if err := s.idx.PutChunks(rows); err != nil {
+	if err := s.chunks.PutChunks(rows); err != nil {
 		s.indexError(err)
 		s.fail(err)
 		s.die(fmt.Errorf("index: %w", err))
