@@ -23,7 +23,28 @@ func (s *Store) view(fn func(v *index.View) error) error {
 		return s.indexError(err)
 	}
 	defer v.Close()
-	return s.indexError(fn(v))
+	return s.unproven(s.indexError(fn(v)))
+}
+
+// unproven takes back "there is no such thing" when the log could not be replayed to its end: unknown is not missing.
+func (s *Store) unproven(err error) error {
+	if !s.incomplete {
+		return err
+	}
+	for _, missing := range []error{ErrNoSuchBucket, ErrNoSuchKey, ErrNoSuchVersion, ErrNoSuchUpload} {
+		if errors.Is(err, missing) {
+			return fmt.Errorf("%w: as far as it can be read: %s", ErrIncomplete, err)
+		}
+	}
+	return err
+}
+
+// complete refuses lists while they might leave something out: who mirrors by them would delete what they do not show.
+func (s *Store) complete() error {
+	if s.incomplete {
+		return ErrIncomplete
+	}
+	return nil
 }
 
 // indexError notices a damaged index: nothing can be found reliably any more, so the process must end and a start
@@ -125,6 +146,9 @@ func (s *Store) Bucket(_ context.Context, name string) (b Bucket, err error) {
 // ListBuckets lists buckets by name: those with prefix that are greater than after, at most max. more tells whether
 // there are others.
 func (s *Store) ListBuckets(_ context.Context, prefix, after string, max int) (bs []Bucket, more bool, err error) {
+	if err := s.complete(); err != nil {
+		return nil, false, err
+	}
 	err = s.view(func(v *index.View) error {
 		lo := []byte(prefix)
 		if after >= prefix {

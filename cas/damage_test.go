@@ -37,6 +37,13 @@ func TestMoreThanMDirectoriesLost(t *testing.T) {
 	if err := s.WriteState(); !errors.Is(err, ErrReadOnly) {
 		t.Fatalf("WriteState = %v", err)
 	}
+	// Whether there is more than the index knows is out of reach too.
+	if _, err := getBytes(t.Context(), s, "b", "unknown"); !errors.Is(err, ErrIncomplete) || errors.Is(err, ErrNoSuchKey) {
+		t.Fatalf("get of an unknown key = %v, want ErrIncomplete", err)
+	}
+	if _, err := s.List(t.Context(), ListRequest{Bucket: "b", Max: 10}); !errors.Is(err, ErrIncomplete) {
+		t.Fatalf("list = %v, want ErrIncomplete", err)
+	}
 }
 
 // Any damage of up to m shards of a stripe is read around.

@@ -21,5 +21,6 @@ var (
 	ErrBusy               = errors.New("cas: busy, try again")         // a bound was reached
 	ErrNoSpace            = errors.New("cas: no space left on device") // PUT cannot go on
 	ErrClosed             = errors.New("cas: store is closed")
-	ErrUnknownOutcome     = errors.New("cas: outcome unknown") // the log failed in mid-commit: the connection must be closed without an answer
+	ErrIncomplete         = errors.New("cas: part of the log is out of reach") // what is not found may exist
+	ErrUnknownOutcome     = errors.New("cas: outcome unknown")                 // the log failed in mid-commit: the connection must be closed without an answer
 )

@@ -8,6 +8,9 @@ import (
 
 // List returns one page of the current objects of a bucket. Error: ErrNoSuchBucket.
 func (s *Store) List(_ context.Context, r ListRequest) (res ListResult, err error) {
+	if err := s.complete(); err != nil {
+		return res, err
+	}
 	err = s.view(func(v *index.View) error {
 		if _, err := getBucket(v, r.Bucket); err != nil {
 			return err
@@ -38,6 +41,9 @@ func (s *Store) List(_ context.Context, r ListRequest) (res ListResult, err erro
 
 // ListUploads returns one page of the multipart uploads in progress, by key and then by time of initiation. Error: ErrNoSuchBucket.
 func (s *Store) ListUploads(_ context.Context, r UploadListRequest) (res UploadList, err error) {
+	if err := s.complete(); err != nil {
+		return res, err
+	}
 	err = s.view(func(v *index.View) error {
 		if _, err := getBucket(v, r.Bucket); err != nil {
 			return err

@@ -32,6 +32,7 @@ var storeErrors = []struct {
 	{cas.ErrNoSpace, s3err.InsufficientStorage},
 	{cas.ErrBusy, s3err.SlowDown},
 	{cas.ErrReadOnly, s3err.ServiceUnavailable},
+	{cas.ErrIncomplete, s3err.ServiceUnavailable},
 	{cas.ErrClosed, s3err.ServiceUnavailable},
 	{cas.ErrCorrupt, s3err.InternalError}, // never NoSuchKey: the object exists
 }
