@@ -38,7 +38,14 @@ func leafRef(i int, size int64) ref {
 	return r
 }
 
-func leaves(t testing.TB, n nodes, root []byte, offset int64) (refs []ref, skip int64) {
+// fataler is what helpers need of *testing.T and *rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func leaves(t fataler, n nodes, root []byte, offset int64) (refs []ref, skip int64) {
 	t.Helper()
 	m, err := newManifestReader(root, offset, n.load)
 	if err != nil {
@@ -96,7 +103,7 @@ func TestManifestGivesBackItsLeavesFromAnyOffset(t *testing.T) {
 			skipped += want[first].size
 			first++
 		}
-		got, skip := leavesRapid(t, n, root, offset)
+		got, skip := leaves(t, n, root, offset)
 		if len(got) != count-first || first < count && skip != offset-skipped {
 			t.Fatalf("%d leaves with skip %d, want %d with %d", len(got), skip, count-first, offset-skipped)
 		}
@@ -106,26 +113,6 @@ func TestManifestGivesBackItsLeavesFromAnyOffset(t *testing.T) {
 			}
 		}
 	})
-}
-
-func leavesRapid(t *rapid.T, n nodes, root []byte, offset int64) (refs []ref, skip int64) {
-	m, err := newManifestReader(root, offset, n.load)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		r, s, err := m.next()
-		if errors.Is(err, io.EOF) {
-			return refs, skip
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(refs) == 0 {
-			skip = s
-		}
-		refs = append(refs, r)
-	}
 }
 
 // Joining the manifests of parts must give the leaves of all parts in order, whatever their depths.
