@@ -8,12 +8,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/casd/casd/erasure"
 	"github.com/casd/casd/erasure/faultfs"
 )
 
@@ -258,5 +260,33 @@ func TestPartCopiesShareMemory(t *testing.T) {
 		if err := <-errs; err != nil {
 			t.Errorf("part copy: %v", err)
 		}
+	}
+}
+
+// A start that cannot go on says so and lets go of everything, whatever it had in hand.
+func TestStartFailsInMidReplay(t *testing.T) {
+	disk, paths := faultDisk(t, 2)
+	o := Options{Dirs: paths, K: 1, M: 1, FS: disk, IndexDir: t.TempDir()}
+	s := openStore(t, o)
+	mustBucket(t, s, "b")
+	future := erasure.Record{Kind: 77, Label: []byte("of a later version"), Body: []byte("?")}
+	if err := s.log.Commit(t.Context(), []erasure.Record{future}, nil); err != nil {
+		t.Fatal(err)
+	}
+	o.FS = disk.Clone() // kill -9
+	closeStore(t, s)
+	o.IndexDir = t.TempDir() // lost, so that all is replayed
+	failed := make(chan error, 1)
+	go func() {
+		_, err := Open(context.Background(), o)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if err == nil || !strings.Contains(err.Error(), "later version") {
+			t.Fatalf("Open = %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Open hangs")
 	}
 }

@@ -39,7 +39,6 @@ type recordLog interface {
 	Position() erasure.Position
 	WriteState() error
 	Dirs() []erasure.DirInfo
-	Segments() []erasure.SegmentInfo
 	Stats() erasure.Stats
 	Close(ctx context.Context) error
 }

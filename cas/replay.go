@@ -44,6 +44,7 @@ func (s *Store) recover(ctx context.Context) (*committer, error) {
 	}
 	s.undecided = errors.Is(s.log.WriteState(), erasure.ErrReadOnly)
 	r := &replay{s: s, csn: s.idx.Position().CSN, last: last}
+	defer r.discard()
 	damage = errors.Join(damage, s.log.Replay(ctx, from.Seq, isMutation, r.add))
 	if damage != nil && !isDamage(damage) {
 		return nil, fmt.Errorf("replay: %w", damage)
@@ -76,6 +77,7 @@ func (c *committer) settle(ended []erasure.Verdict) error {
 		return err
 	}
 	if _, err := c.apply(verdictTx(ended)); err != nil {
+		c.stage.Discard()
 		return err
 	}
 	err := c.commit(nil)
@@ -218,6 +220,14 @@ func (r *replay) add(rec erasure.Replayed) error {
 		return fmt.Errorf("cas: record of kind %d is of a later version", rec.Kind)
 	}
 	return nil
+}
+
+// discard lets go of what a replay that was cut short had in hand: the index waits for an open stage when it is closed.
+func (r *replay) discard() {
+	if r.stage != nil {
+		r.stage.Discard()
+		r.stage = nil
+	}
 }
 
 // flush publishes what was gathered and keeps the overlay within bounds.

@@ -376,6 +376,3 @@ func (s *Store) Ready() error {
 	}
 	return s.DeadErr()
 }
-
-// Dirs tells how the data directories are.
-func (s *Store) Dirs() []erasure.DirInfo { return s.log.Dirs() }
