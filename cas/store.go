@@ -35,6 +35,8 @@ type Store struct {
 	domain    *domain // the one dedup domain of this version
 	pending   *pendingTable
 	damaged   damagedSet
+	// What runs for long, and in the background. It ends before anything else does.
+	operations operations
 	// Memory is bounded apart for each direction: a part copy holds a download while it waits for an upload, and nothing
 	// that holds an upload waits for a download.
 	uploads, downloads *semaphore.Weighted
@@ -313,6 +315,7 @@ func (s *Store) onDurable(placed []erasure.Placed) {
 
 // Close commits what was submitted, writes a checkpoint, seals the log and lets go of the directories. Uploads in progress are abandoned.
 func (s *Store) Close(ctx context.Context) error {
+	s.operations.close() // while they can still write down how far they came
 	s.submitters.Lock()
 	if s.closed {
 		s.submitters.Unlock()
