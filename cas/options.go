@@ -26,6 +26,13 @@ type Options struct {
 	MemoryBytes        int64         // buffers of all uploads and downloads together; 0 means 1 GiB
 	IOTimeout          time.Duration // see erasure.Options
 
+	// Work in the background. The intervals are from one end to the next start; 0 means never.
+	ScrubInterval time.Duration // between full scrubs that repair
+	ScrubRate     int64         // bytes a second over all directories that a background scrub reads; 0 means no limit
+	GCInterval    time.Duration // between looks whether enough garbage has gathered for a cycle
+	GCThreshold   float64       // garbage in a segment, of what it takes on disk, from which it is compacted: 0 < t <= 1; 0 means 0.25
+	GCRate        int64         // bytes a second that a background cycle copies; 0 means no limit
+
 	FS      erasure.FS            // nil means the operating system's; the index is always on the latter
 	Clock   func() time.Time      // nil means time.Now
 	Logger  *slog.Logger          // nil discards

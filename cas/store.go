@@ -88,6 +88,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = 5 * time.Second
 	}
+	if o.GCThreshold == 0 {
+		o.GCThreshold = 0.25
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -103,6 +106,10 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("cas: segments of %d bytes are too small, at least 1 MiB", o.SegmentBytes)
 	case o.CacheBytes < 0 || o.OverlayBytesMax < 1<<20 || o.CheckpointEntries < 1 || o.CheckpointInterval < 0:
 		return o, errors.New("cas: a bound is out of range")
+	case o.ScrubInterval < 0 || o.ScrubRate < 0 || o.GCInterval < 0 || o.GCRate < 0:
+		return o, errors.New("cas: an interval or a rate is negative")
+	case !(o.GCThreshold > 0 && o.GCThreshold <= 1): // nor NaN
+		return o, fmt.Errorf("cas: a garbage threshold of %g is not more than 0 and at most 1", o.GCThreshold)
 	}
 	return o, nil
 }
