@@ -94,6 +94,36 @@ func (st *Stage) Apply(csn uint64, ops []Op) error {
 	return nil
 }
 
+// Load puts rows of a table into the stage as they are, with their revisions: how a catalog that was written elsewhere comes back. It
+// returns an error that matches ErrBadOp, and then has put none. The stage keeps keys and values.
+func (st *Stage) Load(t Table, rows []Entry) error {
+	if st.layers.tx == nil {
+		return ErrClosed
+	}
+	for i := range rows {
+		op := Op{Table: t, Key: rows[i].Key, Value: rows[i].Value}
+		if err := op.check(); err != nil {
+			return fmt.Errorf("%w: number %d: %w", ErrBadOp, i, err)
+		}
+	}
+	for i := range rows {
+		st.layers.active.set(t, overlayRow{key: rowKey(rows[i].Key), value: rows[i].Value, rev: rows[i].Rev})
+	}
+	return nil
+}
+
+// SetCSN says that the state is the one after mutation csn, which must not be less than what it was: the end of a Load.
+func (st *Stage) SetCSN(csn uint64) error {
+	if st.layers.tx == nil {
+		return ErrClosed
+	}
+	if csn < st.layers.active.csn {
+		return fmt.Errorf("%w: CSN %d follows %d", ErrBadOp, csn, st.layers.active.csn)
+	}
+	st.layers.active.csn = csn
+	return nil
+}
+
 func (op *Op) check() error {
 	switch {
 	case !op.Table.valid():
