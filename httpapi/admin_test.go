@@ -103,33 +103,6 @@ func TestAdminSeparate(t *testing.T) {
 	}
 }
 
-// notReady is a store that cannot do much.
-type notReady struct {
-	*cas.Store
-	ready, write error
-}
-
-func (n notReady) Ready() error      { return n.ready }
-func (n notReady) WriteState() error { return n.write }
-
-func TestReadiness(t *testing.T) {
-	for _, tc := range []struct {
-		ready, write error
-		status       int
-		says         string
-	}{{nil, nil, 200, "ok"}, {nil, cas.ErrReadOnly, 200, "read-only"}, {cas.ErrClosed, cas.ErrClosed, 503, "not ready"}} {
-		api, err := httpapi.New(httpapi.Options{Store: notReady{openStore(t), tc.ready, tc.write}, Credentials: testCredentials})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := httptest.NewRecorder()
-		api.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
-		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.says) {
-			t.Errorf("%v: %d %s", tc, w.Code, w.Body)
-		}
-	}
-}
-
 // The access log has one line for each request, with what operators ask for.
 func TestAccessLog(t *testing.T) {
 	s := startServer(t)

@@ -10,13 +10,20 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/casd/casd/httpapi/admin"
 	"github.com/casd/casd/httpapi/auth"
 	"github.com/casd/casd/httpapi/s3"
 )
 
+// A Store is what all protocols together need of the store.
+type Store interface {
+	s3.Store
+	admin.Store
+}
+
 // Options of New. Store and Credentials are required; the zero value of every other field works.
 type Options struct {
-	Store       s3.Store         // normally a *cas.Store
+	Store       Store            // normally a *cas.Store
 	Credentials auth.Credentials // of the root user
 
 	// Domain makes virtual-host-style requests to BUCKET.Domain work beside path-style ones. Empty: path-style only.
@@ -64,6 +71,8 @@ type Limits struct {
 	// KeepAlive is how long a completion or copy may work before white space is sent to keep the client waiting, and how
 	// often. Default 10 s.
 	KeepAlive time.Duration
+	// Progress is how often an operation of the admin API tells how far it is. Default 1 s.
+	Progress time.Duration
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -87,6 +96,7 @@ func (o Options) withDefaults() (Options, error) {
 	l.DrainBytes = cmp.Or(l.DrainBytes, 16<<20)
 	l.DrainTimeout = cmp.Or(l.DrainTimeout, 5*time.Second)
 	l.KeepAlive = cmp.Or(l.KeepAlive, 10*time.Second)
+	l.Progress = cmp.Or(l.Progress, time.Second)
 
 	if o.Store == nil {
 		return o, errors.New("httpapi: Options.Store is missing")
@@ -95,7 +105,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("httpapi: root credentials: %w", err)
 	}
 	if l.Requests < 0 || l.HeaderBytes < 0 || l.XMLBytes < 0 || l.DeleteBytes < 0 || l.HeaderTimeout < 0 || l.IdleTimeout < 0 || l.StallTimeout < 0 ||
-		l.DrainBytes < 0 || l.DrainTimeout < 0 || l.KeepAlive < 0 || o.ShutdownTimeout < 0 {
+		l.DrainBytes < 0 || l.DrainTimeout < 0 || l.KeepAlive < 0 || l.Progress < 0 || o.ShutdownTimeout < 0 {
 		return o, errors.New("httpapi: limits may not be negative")
 	}
 	return o, nil

@@ -71,6 +71,7 @@ func New(o Options) (*Server, error) {
 		Verifier: verifier,
 		Metrics:  o.Metrics,
 		Version:  o.Version,
+		Interval: o.Limits.Progress,
 	})
 	s.main = s.echo(s.dispatch)
 	s.separate = s.echo(s.dispatchAdmin)
@@ -132,7 +133,7 @@ func (s *Server) dispatchAdmin(c echo.Context) error {
 }
 
 // Serve answers requests on listener, and those for the admin API on adminListener if Options.AdminSeparate, until ctx ends. It then stops
-// accepting, lets requests under way finish for at most Options.ShutdownTimeout, breaks off the rest, and returns when no
+// accepting, cancels operations of the admin API, lets requests under way finish for at most Options.ShutdownTimeout, breaks off the rest, and returns when no
 // handler is running any more (or 5 s later: a handler may hang in the store). A nil tlsConfig means plain HTTP; it applies to both listeners.
 // Serve closes the listeners. Its error is nil after an orderly shutdown.
 func (s *Server) Serve(ctx context.Context, listener, adminListener net.Listener, tlsConfig *tls.Config) error {
@@ -166,6 +167,7 @@ func (s *Server) Serve(ctx context.Context, listener, adminListener net.Listener
 		err = fmt.Errorf("httpapi: serve: %w", err)
 	}
 
+	s.admin.Stop()
 	grace, stop := context.WithTimeout(context.Background(), s.opts.ShutdownTimeout)
 	defer stop()
 	shut := make(chan error, len(servers))

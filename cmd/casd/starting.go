@@ -93,9 +93,12 @@ const startingXML = `<?xml version="1.0" encoding="UTF-8"?>
 func answerStarting(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/healthz":
-		fmt.Fprintln(w, "ok")
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintln(w, `{"status":"ok"}`)
 	case "/readyz":
-		http.Error(w, "starting", http.StatusServiceUnavailable)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, `{"status":"starting","reasons":["the store is being opened"]}`)
 	default:
 		w.Header().Set("Content-Type", "application/xml")
 		w.Header().Set("Retry-After", "1")

@@ -1,22 +1,43 @@
 // Package admin answers what operators ask of a running server: whether it is alive and ready, its metrics, and the
 // admin API under /-/.
 //
-//	GET /healthz   200 while the process answers at all
-//	GET /readyz    200 when reads are served, else 503 and the reason; a store that cannot be written says so in the body
-//	GET /metrics   Prometheus
-//	GET /-/stats   cas.Stats as JSON; ?bucket=NAME for one bucket
-//	GET /-/version {"version": "..."}
+//	GET  /healthz       200 while the process answers at all
+//	GET  /readyz        200 when reads are served, else 503: {"status": "...", "reasons": [...]}; status is ok, degraded, read-only or
+//	                    not ready. With ?strict=1 it is 503 too when writes are refused
+//	GET  /metrics       Prometheus
+//	GET  /-/stats       cas.Stats as JSON; ?bucket=NAME for one bucket
+//	GET  /-/version     {"version": "..."}
+//	GET  /-/status      cas.Status
+//	GET  /-/dirs        its data directories: [cas.DirStatus, ...]
+//	GET  /-/receipts    [cas.Receipt, ...] of past scrubs, the newest first; ?max=N, 10 by default, at most 100
+//	POST /-/scrub       ?level=shards|chunks|deep&repair=true&rate=BYTES; the result is a cas.Receipt
+//	POST /-/gc          ?dry_run=false&threshold=0.25&recode=ec&rate=BYTES; a cas.GCReport
+//	POST /-/check       ?rate=BYTES; a cas.CheckReport
+//	POST /-/dirs/add     ?path=PATH; a cas.DirStatus
+//	POST /-/dirs/replace ?dir=DIR&path=PATH; a cas.DirStatus
+//	POST /-/dirs/drain   ?dir=DIR; a cas.DirStatus
+//	POST /-/dirs/remove  ?dir=DIR&lost=false; {}
+//	POST /-/rebalance   {"moved": N}
+//
+// PATH is absolute and on the server's machine; DIR is the ID of a data directory, or its path. BYTES are a second, 0 means no limit.
+//
+// Every POST has an empty body and is answered by a stream of JSON lines (application/x-ndjson), since it may take hours: {"progress": cas.Progress}
+// once a second, and at last {"result": ...} or {"error": {"code": "...", "message": "..."}}. An error that comes before the first line has its
+// own status instead. The operation is cancelled when the client goes away and when the server shuts down; all of them can be called
+// again and go on.
 //
 // The first three are open to everybody who reaches the listener. Everything under /-/ wants the root credentials, by Signature Version 4 with
 // the service "s3". Errors there are JSON: {"code": "...", "message": "..."}.
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -27,31 +48,75 @@ import (
 	"github.com/casd/casd/httpapi/s3err"
 )
 
-// A Store is what the admin API asks of the store.
+// A Store is what the admin API asks of the store; *cas.Store is one. See there for the contracts.
 type Store interface {
 	Ready() error
 	WriteState() error
 	Stats(ctx context.Context, bucket string) (cas.Stats, error)
+	Status(ctx context.Context) (cas.Status, error)
+	Receipts(ctx context.Context, max int) ([]cas.Receipt, error)
+	Scrub(ctx context.Context, r cas.ScrubRequest) (cas.Receipt, error)
+	GC(ctx context.Context, r cas.GCRequest) (cas.GCReport, error)
+	Check(ctx context.Context, r cas.CheckRequest) (cas.CheckReport, error)
+	AddDir(ctx context.Context, path string) (cas.DirStatus, error)
+	ReplaceDir(ctx context.Context, dir, path string, progress cas.ProgressFunc) (cas.DirStatus, error)
+	DrainDir(ctx context.Context, dir string, progress cas.ProgressFunc) (cas.DirStatus, error)
+	RemoveDir(ctx context.Context, dir string, lost bool) error
+	Rebalance(ctx context.Context, progress cas.ProgressFunc) (moved int64, err error)
 }
 
-// Options of New. All fields but Version are required.
+var _ Store = (*cas.Store)(nil)
+
+// Options of New. Store, Verifier and Metrics are required.
 type Options struct {
 	Store    Store
 	Verifier *auth.Verifier
 	Metrics  prometheus.Gatherer
 	Version  string
+	Interval time.Duration // between the lines of a stream; 0 means 1 s
 }
 
 // An API serves the admin requests.
 type API struct {
 	o       Options
 	metrics http.Handler
+	pages   map[string]page
+	health  health
+
+	stopping context.Context // ends with Stop
+	stop     context.CancelFunc
+}
+
+// A page is what one path answers.
+type page struct {
+	operation string // in the access log and in metrics
+	post      bool   // POST, else GET and HEAD
+	serve     http.HandlerFunc
 }
 
 // New returns the admin API.
 func New(o Options) *API {
-	return &API{o: o, metrics: promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4})}
+	o.Interval = cmp.Or(o.Interval, time.Second)
+	a := &API{o: o, metrics: promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4})}
+	a.stopping, a.stop = context.WithCancel(context.Background())
+	a.pages = map[string]page{
+		"/healthz":    {operation: "Healthz", serve: a.healthz},
+		"/readyz":     {operation: "Readyz", serve: a.readyz},
+		"/metrics":    {operation: "Metrics", serve: a.metrics.ServeHTTP},
+		"/-/stats":    {operation: "AdminStats", serve: a.root(a.stats)},
+		"/-/version":  {operation: "AdminVersion", serve: a.root(a.version)},
+		"/-/status":   {operation: "AdminStatus", serve: a.root(a.query(status))},
+		"/-/dirs":     {operation: "AdminDirs", serve: a.root(a.query(dirs))},
+		"/-/receipts": {operation: "AdminReceipts", serve: a.root(a.query(receipts))},
+	}
+	for path, op := range operations {
+		a.pages[path] = page{operation: op.name, post: true, serve: a.root(a.operate(op))}
+	}
+	return a
 }
+
+// Stop cancels the operations that are under way, which end their streams, and refuses further ones.
+func (a *API) Stop() { a.stop() }
 
 // Owns tells whether an escaped path belongs to the admin API rather than to S3. No bucket can have these names.
 func Owns(path string) bool {
@@ -66,50 +131,23 @@ func Uncounted(path string) bool {
 // ServeHTTP answers one request; paths that it does not own are 404.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := reqlog.From(r.Context())
-	h, name := a.route(r.URL.EscapedPath())
-	e.Operation = name
-	if h == nil {
+	p, ok := a.pages[r.URL.EscapedPath()]
+	if !ok {
+		e.Operation = "AdminUnknown"
 		fail(w, e, http.StatusNotFound, "NotFound", "there is no such page")
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	e.Operation = p.operation
+	switch {
+	case p.post && r.Method != http.MethodPost:
+		w.Header().Set("Allow", "POST")
+		fail(w, e, http.StatusMethodNotAllowed, "MethodNotAllowed", "only POST is allowed here")
+	case !p.post && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		fail(w, e, http.StatusMethodNotAllowed, "MethodNotAllowed", "only GET and HEAD are allowed here")
-		return
+	default:
+		p.serve(w, r)
 	}
-	h(w, r)
-}
-
-func (a *API) route(path string) (http.HandlerFunc, string) {
-	switch path {
-	case "/healthz":
-		return a.healthz, "Healthz"
-	case "/readyz":
-		return a.readyz, "Readyz"
-	case "/metrics":
-		return a.metrics.ServeHTTP, "Metrics"
-	case "/-/stats":
-		return a.root(a.stats), "AdminStats"
-	case "/-/version":
-		return a.root(a.version), "AdminVersion"
-	}
-	return nil, "AdminUnknown"
-}
-
-func (a *API) healthz(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-}
-
-func (a *API) readyz(w http.ResponseWriter, _ *http.Request) {
-	if err := a.o.Store.Ready(); err != nil {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
-		return
-	}
-	if err := a.o.Store.WriteState(); err != nil {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "read-only", "reason": err.Error()})
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 // root lets only the root user pass.
@@ -143,8 +181,7 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, cas.ErrNoSuchBucket):
 		fail(w, e, http.StatusNotFound, "NoSuchBucket", "there is no bucket "+bucket)
 	case err != nil:
-		e.Err = err
-		fail(w, e, http.StatusInternalServerError, "InternalError", "the statistics could not be read; see the server's log, request "+e.RequestID)
+		failWith(w, e, err)
 	default:
 		writeJSON(w, http.StatusOK, st)
 	}
