@@ -21,12 +21,12 @@ func (l *Log) createSegment(c Class, bs []*builder) (*openSegment, error) {
 		if len(dirs) < m+1 {
 			return nil, ErrNoSpace
 		}
-		s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), files: dirs, open: true, surveyed: true}
+		s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), open: true, surveyed: true}
 		l.segMu.Lock()
 		l.maxID++
 		s.id = l.maxID
 		l.segMu.Unlock()
-		o := &openSegment{segment: s, handles: make([]File, len(dirs)), lane: laneMetadata}
+		o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), lane: laneMetadata}
 		if c == Data {
 			o.lane = laneData
 		}
@@ -106,8 +106,8 @@ func mapValues(free map[*dir]int64, c []*dir) func(func(int64) bool) {
 }
 
 func (l *Log) createFiles(o *openSegment, size int64) error {
-	tasks := make([]task, len(o.files))
-	for i, d := range o.files {
+	tasks := make([]task, len(o.dirs))
+	for i, d := range o.dirs {
 		tasks[i] = task{d, func() error {
 			f, err := l.fs.OpenFile(o.path(i), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 			if err != nil {
@@ -140,7 +140,7 @@ func (l *Log) discard(o *openSegment) {
 	o.ended = true
 	handles := slices.Clone(o.handles)
 	o.mu.Unlock()
-	for i, d := range o.files {
+	for i, d := range o.dirs {
 		d.lanes[laneControl].do(func() error {
 			if handles[i] != nil {
 				handles[i].Close()

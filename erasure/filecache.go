@@ -9,9 +9,11 @@ import (
 // openFilesMax bounds the shard files that are kept open for reading.
 const openFilesMax = 512
 
+// A fileKey names a shard file: one shard may have been in several directories.
 type fileKey struct {
 	segment SegmentID
 	shard   int
+	d       *dir
 }
 
 // A fileCache keeps shard files open for reading, the least recently used of which it closes.
@@ -35,21 +37,21 @@ func (c *fileCache) init(fs FS) {
 	c.files = map[fileKey]*list.Element{}
 }
 
-// get returns the open file of a shard; put must follow.
-func (c *fileCache) get(s *segment, shard int) (*cachedFile, error) {
-	key := fileKey{s.id, shard}
+// get returns the open file of a shard in a directory; put must follow.
+func (c *fileCache) get(s *segment, shard int, d *dir) (*cachedFile, error) {
+	key := fileKey{s.id, shard, d}
 	if cf := c.hit(key); cf != nil {
 		return cf, nil
 	}
-	f, err := c.fs.OpenFile(s.path(shard), os.O_RDONLY)
+	f, err := c.fs.OpenFile(s.path(d, shard), os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	cf := &cachedFile{key: key, f: f, users: 1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.files[key]; ok || c.closed {
-		cf.gone = true // another reader was faster
+	if _, ok := c.files[key]; ok || c.closed || s.dirOf(shard) != d {
+		cf.gone = true // another reader was faster, or the shard has moved and the file was forgotten
 		return cf, nil
 	}
 	c.files[key] = c.order.PushFront(cf)

@@ -76,7 +76,7 @@ func (c *scrubber) begin(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		f.d, f.path, f.f, f.fresh = d, path, file, true
+		f.held, f.d, f.path, f.f, f.fresh = f.d, d, path, file, true
 	}
 }
 
@@ -304,7 +304,7 @@ func (c *scrubber) publish() {
 			continue
 		}
 		f.fresh, f.path = false, name
-		if !c.l.rehome(c.s.id, i, f.d) {
+		if !c.rehome(i, f.held, f.d) {
 			f.failed = true
 			continue
 		}
@@ -315,37 +315,11 @@ func (c *scrubber) publish() {
 	}
 }
 
-// rehome makes d the directory of a shard of a segment that takes no more stripes. What is public of a segment does not
-// change, so a copy takes its place; readers that hold the old one go on to do without the shard.
-func (l *Log) rehome(id SegmentID, shard int, d *dir) bool {
-	s := l.lookup(id)
-	if s == nil {
+// rehome makes d the directory of a shard whose file was somewhere else, or nowhere, when the scrub began.
+func (c *scrubber) rehome(shard int, old, d *dir) bool {
+	if old != d && !c.s.setDir(shard, old, d) {
 		return false
 	}
-	moved := s.clone()
-	if moved.open {
-		return false
-	}
-	moved.files = slices.Clone(s.files)
-	moved.files[shard] = d
-	l.segMu.Lock()
-	same := l.segs[id] == s
-	if same {
-		l.segs[id] = moved
-	}
-	l.segMu.Unlock()
-	l.files.forget(fileKey{id, shard}) // readers may have the file that was removed
-	return same
-}
-
-// clone returns a copy.
-func (s *segment) clone() *segment {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &segment{
-		id: s.id, class: s.class, known: s.known, k: s.k, m: s.m, nonce: s.nonce, files: s.files,
-		open: s.open, sealed: s.sealed, ended: s.ended, verdict: s.verdict, surveyed: s.surveyed, lost: s.lost, tail: s.tail, stripes: s.stripes, tables: s.tables,
-		count: s.count, records: s.records, payload: s.payload, stored: s.stored, firstSeq: s.firstSeq, lastSeq: s.lastSeq, digest: s.digest,
-		dirBlock: s.dirBlock, dirStripes: s.dirStripes,
-	}
+	c.l.files.forget(fileKey{c.s.id, shard, old}) // readers may have the file that was removed
+	return true
 }

@@ -222,13 +222,13 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 			best = who
 		}
 	}
-	s := &segment{id: id, class: files[0].class, known: best.k > 0, k: int(best.k), m: int(best.m), nonce: best.nonce, files: make([]*dir, shardsMax)}
+	s := &segment{id: id, class: files[0].class, known: best.k > 0, k: int(best.k), m: int(best.m), nonce: best.nonce, homes: newHomes(shardsMax)}
 	if s.known {
-		s.files = s.files[:s.n()]
+		s.homes = s.homes[:s.n()]
 	}
 	rank := make([]int, shardsMax)
 	for _, f := range files {
-		if f.index >= len(s.files) || f.class != s.class {
+		if f.index >= len(s.homes) || f.class != s.class {
 			l.log.LogAttrs(context.Background(), slog.LevelWarn, "shard file does not belong to its segment",
 				slog.String("dir", f.d.path), slog.String("file", shardName(f.id, f.class, f.index)))
 			continue
@@ -237,12 +237,13 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 		if f.footer != nil && f.footer.nonce == s.nonce || f.first != nil && f.first.nonce == s.nonce {
 			r = 2
 		}
-		if s.files[f.index] != nil {
+		if other := s.dirOf(f.index); other != nil {
 			l.log.LogAttrs(context.Background(), slog.LevelWarn, "two copies of a shard file",
-				slog.String("dir", f.d.path), slog.String("dir2", s.files[f.index].path), slog.String("file", shardName(f.id, f.class, f.index)))
+				slog.String("dir", f.d.path), slog.String("dir2", other.path), slog.String("file", shardName(f.id, f.class, f.index)))
 		}
 		if r > rank[f.index] {
-			s.files[f.index], rank[f.index] = f.d, r
+			s.homes[f.index].Store(f.d)
+			rank[f.index] = r
 		}
 	}
 	if foot != nil && foot.nonce == s.nonce {

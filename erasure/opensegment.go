@@ -14,6 +14,7 @@ import (
 // An openSegment is a segment that takes stripes. What says so is guarded by the lock of its class: dataMu or metaMu.
 type openSegment struct {
 	*segment
+	dirs    []*dir // of the shards: while the segment is open they stay where they are
 	handles []File
 	lane    int
 
@@ -43,12 +44,15 @@ type closedStripe struct {
 // fail takes note that something in the segment could not be written.
 func (o *openSegment) fail(err error) { o.broken.CompareAndSwap(nil, &err) }
 
+// path is that of a shard file.
+func (o *openSegment) path(shard int) string { return o.segment.path(o.dirs[shard], shard) }
+
 // healthy tells whether every shard of the segment can be written as far as is known.
 func (o *openSegment) healthy() bool {
 	if o.broken.Load() != nil {
 		return false
 	}
-	for _, d := range o.files {
+	for _, d := range o.dirs {
 		if !d.readable() {
 			return false
 		}
@@ -82,8 +86,8 @@ func (l *Log) reserve(o *openSegment, bs []*builder) error {
 		return nil
 	}
 	size := o.allocated + roundUp(end-o.allocated, l.step(o.class))
-	tasks := make([]task, len(o.files))
-	for i, d := range o.files {
+	tasks := make([]task, len(o.dirs))
+	for i, d := range o.dirs {
 		tasks[i] = task{d, func() error { return o.handles[i].Allocate(o.allocated, size) }}
 	}
 	err := firstError(runAll(laneControl, tasks))
@@ -164,7 +168,7 @@ func (l *Log) write(o *openSegment, cs *closedStripe, done func()) error {
 	left.Store(int32(len(bufs)))
 	for i, buf := range bufs {
 		o.jobs.Add(1)
-		o.files[i].lanes[o.lane].do(func() error {
+		o.dirs[i].lanes[o.lane].do(func() error {
 			_, err := o.handles[i].WriteAt(buf, cs.offset())
 			return err
 		}, func(err error, abandoned bool) {
@@ -190,7 +194,7 @@ func (l *Log) startSync(o *openSegment) <-chan error {
 	var left atomic.Int32
 	left.Store(int32(len(o.handles)))
 	began := time.Now()
-	for i, d := range o.files {
+	for i, d := range o.dirs {
 		o.jobs.Add(1)
 		d.lanes[o.lane].do(func() error { return l.syncFile(o.handles[i], o.path(i)) }, func(err error, _ bool) {
 			if err != nil {

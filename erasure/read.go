@@ -149,15 +149,15 @@ func (l *Log) readShard(ctx context.Context, s *segment, shard int, buf []byte, 
 
 // readShardOf is readShard; offline says that a directory that is offline, but answers, may be asked too.
 func (l *Log) readShardOf(ctx context.Context, s *segment, shard int, buf []byte, off int64, offline bool) (err error, abandoned bool) {
-	if shard >= len(s.files) || s.files[shard] == nil {
+	d := s.dirOf(shard)
+	if d == nil {
 		return errAbsent, false
 	}
-	d := s.files[shard]
 	if !d.readable() && !(offline && d.answers()) {
 		return errOffline, false
 	}
 	err, abandoned = d.guard(ctx, func() error {
-		f, err := l.files.get(s, shard)
+		f, err := l.files.get(s, shard, d)
 		if err != nil {
 			return err
 		}
@@ -173,8 +173,10 @@ func (l *Log) readShardOf(ctx context.Context, s *segment, shard int, buf []byte
 	})
 	switch {
 	case abandoned, errors.Is(err, errOffline):
+	case err != nil && s.dirOf(shard) != d:
+		return l.readShardOf(ctx, s, shard, buf, off, offline) // it moved meanwhile
 	case err != nil:
-		l.files.forget(fileKey{s.id, shard})
+		l.files.forget(fileKey{s.id, shard, d})
 		d.readFailed(err)
 	default:
 		d.readErrors.Store(0)
@@ -213,7 +215,7 @@ func (l *Log) rebuildSpan(ctx context.Context, s *segment, sp *span) bool {
 	for got < s.k && next < s.n() {
 		var wave []span
 		for ; next < s.n() && got+len(wave) < s.k; next++ {
-			if next != sp.shard && next < len(s.files) && s.files[next] != nil && s.files[next].readable() {
+			if d := s.dirOf(next); next != sp.shard && d != nil && d.readable() {
 				wave = append(wave, span{shard: next, off: sp.off, buf: getBuf(len(sp.buf))})
 			}
 		}

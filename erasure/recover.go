@@ -97,23 +97,24 @@ func (l *Log) heal(ctx context.Context, s *segment) error {
 	if len(tail) == 0 {
 		return nil
 	}
-	handles := l.openForHealing(s)
+	homes := s.homeDirs()
+	handles := l.openForHealing(s, homes)
 	defer func() {
 		for i, f := range handles {
 			if f != nil {
-				s.files[i].lanes[laneControl].do(func() error { return f.Close() }, func(error, bool) {})
+				homes[i].lanes[laneControl].do(func() error { return f.Close() }, func(error, bool) {})
 			}
 		}
 	}()
 	var tasks []task
 	for _, st := range tail {
-		if err := l.healStripe(ctx, s, st, handles); err != nil {
+		if err := l.healStripe(ctx, s, st, homes, handles); err != nil {
 			return err
 		}
 	}
-	for i, d := range s.files {
+	for i, d := range homes {
 		if d != nil && handles[i] != nil && d.readable() {
-			tasks = append(tasks, task{d, func() error { return l.syncFile(handles[i], s.path(i)) }})
+			tasks = append(tasks, task{d, func() error { return l.syncFile(handles[i], s.path(d, i)) }})
 		}
 	}
 	runAll(laneControl, tasks) // a directory that fails is offline, and membership is checked again
@@ -121,17 +122,17 @@ func (l *Log) heal(ctx context.Context, s *segment) error {
 }
 
 // openForHealing opens the shard files of a segment for writing; nil stands for those that cannot be.
-func (l *Log) openForHealing(s *segment) []File {
+func (l *Log) openForHealing(s *segment, homes []*dir) []File {
 	var mu sync.Mutex
 	handles := make([]File, s.n())
 	late := false
 	var tasks []task
-	for i, d := range s.files {
+	for i, d := range homes {
 		if d == nil || !d.readable() {
 			continue
 		}
 		tasks = append(tasks, task{d, func() error {
-			f, err := l.fs.OpenFile(s.path(i), os.O_RDWR)
+			f, err := l.fs.OpenFile(s.path(d, i), os.O_RDWR)
 			if err != nil {
 				return err
 			}
@@ -151,7 +152,7 @@ func (l *Log) openForHealing(s *segment) []File {
 	return handles
 }
 
-func (l *Log) healStripe(ctx context.Context, s *segment, st stripeInfo, handles []File) error {
+func (l *Log) healStripe(ctx context.Context, s *segment, st stripeInfo, homes []*dir, handles []File) error {
 	got, err := l.loadStripe(ctx, s, st.block, st.shard, true)
 	if err != nil {
 		return err
@@ -167,7 +168,7 @@ func (l *Log) healStripe(ctx context.Context, s *segment, st stripeInfo, handles
 		}
 	}
 	var tasks []task
-	for i, d := range s.files {
+	for i, d := range homes {
 		if d == nil || handles[i] == nil || !d.readable() {
 			continue
 		}
@@ -185,7 +186,7 @@ func (l *Log) healStripe(ctx context.Context, s *segment, st stripeInfo, handles
 	got.release()
 	healed := 0
 	for _, i := range bad {
-		if s.files[i] != nil && handles[i] != nil {
+		if homes[i] != nil && handles[i] != nil {
 			healed++
 		}
 	}

@@ -103,7 +103,7 @@ func (l *Log) endWithVerdict(o *openSegment) {
 
 // closeHandles closes the files in the lanes, because closing may hang too.
 func (o *openSegment) closeHandles() {
-	for i, d := range o.files {
+	for i, d := range o.dirs {
 		f := o.handles[i]
 		d.lanes[laneControl].do(func() error { return f.Close() }, func(error, bool) {})
 	}

@@ -333,7 +333,7 @@ func (l *Log) Damaged() []SegmentID {
 		if skip || !s.known || s.absent() == 0 || s.absent() > s.m {
 			continue
 		}
-		if slices.ContainsFunc(online, func(d *dir) bool { return !slices.Contains(s.files, d) }) {
+		if slices.ContainsFunc(online, func(d *dir) bool { return !s.holds(d) }) {
 			ids = append(ids, s.id)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 // A scrubFile is one shard file during a scrub.
 type scrubFile struct {
 	d         *dir // that holds it, or will; nil: none
+	held      *dir // of a fresh one: which directory should have held it; nil: none
 	path      string
 	f         File   // nil: could not be opened
 	w         File   // open for writing, once needed
@@ -43,11 +44,11 @@ func (c *scrubber) open(ctx context.Context) {
 	for i := range c.files {
 		f := &c.files[i]
 		f.short = -1
-		if i >= len(c.s.files) || c.s.files[i] == nil {
+		if f.d = c.s.dirOf(i); f.d == nil {
 			f.missing, f.absent = true, true
 			continue
 		}
-		f.d, f.path = c.s.files[i], c.s.path(i)
+		f.path = c.s.path(f.d, i)
 		wg.Go(func() {
 			if !f.d.readable() {
 				_, f.unread = f.d.status()

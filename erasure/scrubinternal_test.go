@@ -1,30 +1,81 @@
 package erasure
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
-// TestCloneCopiesEveryField makes sure that a field which is added to segment is added to clone.
-func TestCloneCopiesEveryField(t *testing.T) {
-	s := &segment{id: 1, class: 2, known: true, k: 3, m: 4, nonce: id16{5}, files: make([]*dir, 6), open: true, sealed: true, ended: true,
-		verdict: Verdict{Segment: 7}, surveyed: true, lost: 8, tail: 9, stripes: make([]stripeInfo, 10), tables: make([][]byte, 11), count: 12, records: 13,
-		payload: 14, stored: 15, firstSeq: 16, lastSeq: 17, digest: id16{18}, dirBlock: 19, dirStripes: 20}
-	want, got := reflect.ValueOf(s).Elem(), reflect.ValueOf(s.clone()).Elem()
-	for i := range want.NumField() {
-		name := want.Type().Field(i).Name
-		if name == "mu" {
-			continue
+// TestReadersFollowMovedShards moves a shard file to and fro under readers: every read is right, and no file stays open that is gone.
+func TestReadersFollowMovedShards(t *testing.T) {
+	dirs := testDirs(t, 3)
+	opt := small(dirs)
+	opt.Create = &Creation{K: 1, M: 1}
+	l := mustOpen(t, opt)
+	mustRecover(t, l)
+	body := randomBody(rand.New(rand.NewPCG(1, 1)), 9<<10)
+	h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte("x"), Body: body}, Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	loc, _ := h.Location()
+	l = mustOpen(t, opt)
+	defer l.Close(t.Context())
+	s := l.lookup(loc.Segment())
+	var spare *dir
+	for _, d := range l.dirs {
+		if !s.holds(d) {
+			spare = d
 		}
-		if want.Field(i).IsZero() {
-			t.Errorf("field %s is not set in this test", name)
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if b, err := l.Read(t.Context(), loc, nil); err != nil || !bytes.Equal(b, body) {
+					t.Errorf("read: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 50 {
+		from := s.dirOf(0)
+		b, err := os.ReadFile(s.path(from, 0))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if a, b := want.Field(i), got.Field(i); a.Kind() == reflect.Slice && (a.Len() != b.Len() || a.Pointer() != b.Pointer()) || a.Kind() != reflect.Slice && !a.Equal(b) {
-			t.Errorf("field %s is not copied", name)
+		if err := os.WriteFile(s.path(spare, 0), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !s.setDir(0, from, spare) || s.setDir(0, from, spare) {
+			t.Fatal("setDir does not compare")
+		}
+		if err := os.Remove(s.path(from, 0)); err != nil {
+			t.Fatal(err)
+		}
+		l.files.forget(fileKey{s.id, 0, from})
+		spare = from
+	}
+	stop.Store(true)
+	wg.Wait()
+	if got := l.TakeSuspects(); len(got) > 0 {
+		t.Errorf("suspects %v: a file that moved is no damage", got)
+	}
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	for key := range l.files.files {
+		if key.shard == 0 && key.d != s.dirOf(0) {
+			t.Errorf("the file in %s is still open", key.d.path)
 		}
 	}
 }

@@ -117,8 +117,8 @@ func (l *Log) trySeal(o *openSegment) (footer, error) {
 
 // eachShard runs fn for every shard of the segment, each in the control lane of its directory.
 func (l *Log) eachShard(o *openSegment, fn func(i int) error) error {
-	tasks := make([]task, len(o.files))
-	for i, d := range o.files {
+	tasks := make([]task, len(o.dirs))
+	for i, d := range o.dirs {
 		tasks[i] = task{d, func() error { return fn(i) }}
 	}
 	return firstError(runAll(laneControl, tasks))

@@ -3,19 +3,20 @@ package erasure
 import (
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/reedsolomon"
 )
 
-// A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce) and files never change
-// after Open made it public; the rest is guarded by mu.
+// A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce) never changes after Open
+// made it public. Where its shard files are may change at any time: dirOf and setDir. The rest is guarded by mu.
 type segment struct {
 	id    SegmentID
 	class Class
 	known bool // k, m and nonce are: some header or footer of it was readable
 	k, m  int
 	nonce id16
-	files []*dir // which directory holds shard i; nil when no present directory does
+	homes []atomic.Pointer[dir] // which directory holds shard i; nil when no present directory does. Never made longer or shorter
 
 	mu       sync.Mutex
 	open     bool // this process appends to it
@@ -42,14 +43,57 @@ type segment struct {
 
 func (s *segment) n() int { return s.k + s.m }
 
-func (s *segment) path(shard int) string {
-	return filepath.Join(s.files[shard].segments(), shardName(s.id, s.class, shard))
+// newHomes returns the homes of a segment with n shards on the given directories.
+func newHomes(n int, dirs ...*dir) []atomic.Pointer[dir] {
+	homes := make([]atomic.Pointer[dir], n)
+	for i, d := range dirs {
+		homes[i].Store(d)
+	}
+	return homes
+}
+
+// dirOf returns the directory that holds a shard now, or nil when no present one does. Who needs directory and path of one
+// file asks once: the next answer may be another one.
+func (s *segment) dirOf(shard int) *dir {
+	if shard >= len(s.homes) {
+		return nil
+	}
+	return s.homes[shard].Load()
+}
+
+// setDir makes d, or nothing, the home of a shard when it was old until now. Readers that hold old may still use it.
+func (s *segment) setDir(shard int, old, d *dir) bool {
+	return shard < len(s.homes) && s.homes[shard].CompareAndSwap(old, d)
+}
+
+// homeDirs returns the directories of all shards, as they are now.
+func (s *segment) homeDirs() []*dir {
+	ds := make([]*dir, s.n())
+	for i := range ds {
+		ds[i] = s.dirOf(i)
+	}
+	return ds
+}
+
+// holds tells whether d holds a shard of the segment.
+func (s *segment) holds(d *dir) bool {
+	for i := range s.homes {
+		if s.homes[i].Load() == d {
+			return true
+		}
+	}
+	return false
+}
+
+// path is that of a shard file in a directory.
+func (s *segment) path(d *dir, shard int) string {
+	return filepath.Join(d.segments(), shardName(s.id, s.class, shard))
 }
 
 // absent counts the shard files that no present directory holds.
 func (s *segment) absent() (n int) {
 	for i := range s.n() {
-		if i >= len(s.files) || s.files[i] == nil {
+		if s.dirOf(i) == nil {
 			n++
 		}
 	}

@@ -191,7 +191,7 @@ func (l *Log) whole(ctx context.Context, s *segment, st stripeInfo) (bool, error
 			return false, nil
 		}
 		for i := range s.n() {
-			if d := s.files[i]; d != nil && d.readable() {
+			if d := s.dirOf(i); d != nil && d.readable() {
 				b := make([]byte, headerBytes)
 				if err, _ := l.readShard(ctx, s, i, b, st.offset()); outOfReach(err) {
 					d.setOffline(err)
@@ -202,7 +202,7 @@ func (l *Log) whole(ctx context.Context, s *segment, st stripeInfo) (bool, error
 	}
 	defer got.release()
 	for i, err := range got.errs {
-		if d := s.files[i]; d != nil && d.readable() && outOfReach(err) {
+		if d := s.dirOf(i); d != nil && d.readable() && outOfReach(err) {
 			d.setOffline(err)
 		}
 	}
@@ -233,8 +233,8 @@ type headerReader struct {
 // longer, and whether enough are left to decide is for the membership rule.
 func (r *headerReader) dismiss() {
 	for i, err := range r.unread {
-		if err != nil && r.s.files[i].readable() {
-			r.s.files[i].setOffline(err)
+		if d := r.s.dirOf(i); err != nil && d != nil && d.readable() {
+			d.setOffline(err)
 		}
 	}
 }
@@ -247,20 +247,20 @@ const scanBytes = 1 << 20
 func (r *headerReader) scan(ctx context.Context, block uint32) {
 	var wg sync.WaitGroup
 	for i := range r.s.n() {
-		if d := r.s.files[i]; d != nil && d.readable() {
-			wg.Go(func() { r.scanShard(ctx, i, int64(block)*blockBytes) })
+		if d := r.s.dirOf(i); d != nil && d.readable() {
+			wg.Go(func() { r.scanShard(ctx, d, i, int64(block)*blockBytes) })
 		}
 	}
 	wg.Wait()
 }
 
-func (r *headerReader) scanShard(ctx context.Context, shard int, off int64) {
+func (r *headerReader) scanShard(ctx context.Context, d *dir, shard int, off int64) {
 	for ctx.Err() == nil {
 		b := make([]byte, scanBytes) // read by a goroutine that may be left behind: not used twice
 		var n int
 		got := make(chan int, 1)
-		err, _ := r.s.files[shard].guard(ctx, func() error {
-			f, err := r.l.files.get(r.s, shard)
+		err, _ := d.guard(ctx, func() error {
+			f, err := r.l.files.get(r.s, shard, d)
 			if err != nil {
 				return err
 			}
@@ -274,7 +274,7 @@ func (r *headerReader) scanShard(ctx context.Context, shard int, off int64) {
 		default:
 		}
 		if outOfReach(err) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
-			r.s.files[shard].setOffline(err)
+			d.setOffline(err)
 			return
 		}
 		for at := 0; at+headerBytes <= n; at += blockBytes {
@@ -316,7 +316,7 @@ func (r *headerReader) one(ctx context.Context, shard int, block uint32) (header
 		}
 		b, err := r.read(ctx, shard, off, size)
 		if err != nil {
-			if outOfReach(err) && r.s.files[shard] != nil && ctx.Err() == nil {
+			if outOfReach(err) && r.s.dirOf(shard) != nil && ctx.Err() == nil {
 				r.unread[shard] = err
 			}
 			return header{}, false
@@ -356,8 +356,8 @@ func (r *headerReader) length(ctx context.Context) int64 {
 		return r.size
 	}
 	for i := range r.s.n() {
-		if d := r.s.files[i]; d != nil && d.readable() {
-			path := r.s.path(i)
+		if d := r.s.dirOf(i); d != nil && d.readable() {
+			path := r.s.path(d, i)
 			size := make(chan int64, 1)
 			_, _ = d.guard(ctx, func() error {
 				fi, err := r.l.fs.Stat(path)
