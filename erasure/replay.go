@@ -108,7 +108,7 @@ func (l *Log) replay(ctx context.Context, after uint64, bodies func(kind uint8) 
 		}
 	}
 	if out := l.outOfService(); out > l.minParity() {
-		r.missing(fmt.Errorf("%w: %d of %d directories are out of service, and whole segments may lie there", ErrUnavailable, out, len(l.dirs)))
+		r.missing(0, fmt.Errorf("%w: %d of %d directories are out of service, and whole segments may lie there", ErrUnavailable, out, len(l.dirs)))
 	}
 	return errors.Join(r.damage...)
 }
@@ -132,7 +132,7 @@ func (c *cursor) advance(r *replay) bool {
 			c.cur, c.key = e, e.seq
 			return true
 		}
-		r.missing(err)
+		r.missing(c.s.id, err)
 	}
 }
 
@@ -157,7 +157,7 @@ func (h *cursorHeap) Pop() any {
 	return c
 }
 
-// A replay is one run of Replay.
+// A replay is one run of Replay, or of ReadSegment.
 type replay struct {
 	l      *Log
 	bodies func(kind uint8) bool
@@ -165,8 +165,9 @@ type replay struct {
 	damage []error
 }
 
-func (r *replay) missing(err error) {
-	r.l.log.LogAttrs(context.Background(), slog.LevelError, "part of the log cannot be replayed", slog.String("cause", err.Error()))
+// missing takes note that a part of a segment cannot be had. Segment 0 stands for segments that nobody knows.
+func (r *replay) missing(id SegmentID, err error) {
+	r.l.log.LogAttrs(context.Background(), slog.LevelError, "part of the log cannot be read", slog.Uint64("segment", uint64(id)), slog.String("cause", err.Error()))
 	if len(r.damage) < damageMax {
 		r.damage = append(r.damage, err)
 	}
@@ -176,7 +177,7 @@ func (r *replay) missing(err error) {
 func (r *replay) stripe(ctx context.Context, s *segment, e dirEntry) error {
 	entries, err := decodeTable(e.tableBytes, e.records, e.payload)
 	if err != nil {
-		r.missing(&CorruptError{Segment: s.id, Stripe: e.number, Offset: e.offset(), Need: s.k})
+		r.missing(s.id, &CorruptError{Segment: s.id, Stripe: e.number, Offset: e.offset(), Need: s.k})
 		return nil
 	}
 	wanted := 0
@@ -202,7 +203,7 @@ func (r *replay) stripe(ctx context.Context, s *segment, e dirEntry) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				r.missing(err)
+				r.missing(s.id, err)
 				continue
 			}
 		}
