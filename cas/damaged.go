@@ -1,6 +1,8 @@
 package cas
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -49,4 +51,14 @@ func (d *damagedSet) remove(id index.ID) {
 	defer d.mu.Unlock()
 	delete(d.m, id)
 	d.n.Store(int64(len(d.m)))
+}
+
+// list returns the chunks in no particular order.
+func (d *damagedSet) list() []index.ID {
+	if d.n.Load() == 0 {
+		return nil
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.Collect(maps.Keys(d.m))
 }

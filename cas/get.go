@@ -93,6 +93,8 @@ func (o *Object) WriteRange(ctx context.Context, w io.Writer, off, n int64) (int
 		m, err := w.Write(c.Inline[off : off+n])
 		return int64(m), err
 	}
+	o.s.clients.Add(1)
+	defer o.s.clients.Add(-1)
 	cached := c.Size <= cachedBytesMax
 	m, err := newManifestReader(c.Root, off, func(r ref) ([]byte, error) { return o.s.readChunk(ctx, r, true) })
 	if err != nil {

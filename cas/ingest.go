@@ -114,6 +114,8 @@ func (u *upload) newManifest() *manifestBuilder { return &manifestBuilder{store:
 // ingest reads a body to its end and stores it. The bytes go to digest too, in order. Nothing of it is visible until
 // someone commits the content that it returns. At most max bytes are taken.
 func (u *upload) ingest(ctx context.Context, body io.Reader, digest io.Writer, max int64) (content, error) {
+	u.s.clients.Add(1)
+	defer u.s.clients.Add(-1)
 	c := content{Domain: u.domain.number}
 	if digest == nil {
 		digest = io.Discard

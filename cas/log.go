@@ -36,6 +36,15 @@ type recordLog interface {
 	// Read appends the body of a record to dst. Errors: erasure.ErrNotFound, erasure.ErrCorrupt; any other is "unknown".
 	Read(ctx context.Context, l erasure.Location, dst []byte) ([]byte, error)
 
+	// Segments describes the live segments by number.
+	Segments() []erasure.SegmentInfo
+	// ScrubSegment reads and checks a segment, and repairs it.
+	ScrubSegment(context.Context, erasure.SegmentID, erasure.ScrubOptions) (erasure.ScrubResult, error)
+	// Damaged returns the segments that miss shard files which could be written anew now, the newest first.
+	Damaged() []erasure.SegmentID
+	// TakeSuspects returns the segments in which a read since the last call met damage.
+	TakeSuspects() []erasure.SegmentID
+
 	Position() erasure.Position
 	WriteState() error
 	Dirs() []erasure.DirInfo

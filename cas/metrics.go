@@ -1,6 +1,8 @@
 package cas
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -16,6 +18,7 @@ type metrics struct {
 	conflicts               prometheus.Counter
 	cacheHits, cacheMisses  prometheus.Counter
 	damagedChunks           prometheus.Counter
+	scrubTime, scrubOutcome prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,13 +36,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		cacheHits:     counter("casd_cache_hits_total", "Chunks served from the chunk cache."),
 		cacheMisses:   counter("casd_cache_misses_total", "Chunks that were not in the chunk cache."),
 		damagedChunks: counter("casd_damaged_chunks_total", "Chunks that could not be rebuilt when they were read."),
+		scrubTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_scrub_last_completed_timestamp_seconds",
+			Help: "When the last scrub ended that read the whole store, seconds since 1970; 0: none that is known."}),
+		scrubOutcome: prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_scrub_last_outcome",
+			Help: "Outcome of the last scrub: 0 whole, 1 repaired, 2 damaged, 3 lost; -1: none that is known."}),
 		chunkBytes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "casd_chunk_bytes", Help: "Plain size of new chunks.",
 			Buckets: prometheus.ExponentialBuckets(512, 2, 12)}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "casd_commit_batch_mutations", Help: "Mutations made durable by one group commit.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 	}
 	m.register(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits, m.cacheMisses,
-		m.damagedChunks, m.chunkBytes, m.batch)
+		m.damagedChunks, m.chunkBytes, m.batch, m.scrubTime, m.scrubOutcome)
+	m.scrubOutcome.Set(-1)
 	return m
 }
 
@@ -49,6 +57,17 @@ func (m *metrics) register(cs ...prometheus.Collector) {
 		m.registered = append(m.registered, cs...)
 	}
 }
+
+// scrubbed notes how a scrub went.
+func (m *metrics) scrubbed(r *Receipt) {
+	m.scrubOutcome.Set(float64(slices.Index(outcomes, r.Outcome)))
+	if r.Complete {
+		m.scrubTime.Set(float64(r.Ended.Unix()))
+	}
+}
+
+// outcomes of a scrub, best first.
+var outcomes = []string{OutcomeWhole, OutcomeRepaired, OutcomeDamaged, OutcomeLost}
 
 // unregister makes room for the metrics of the next store that is opened with the same registry.
 func (m *metrics) unregister() {
@@ -67,6 +86,8 @@ func (m *metrics) watch(s *Store) {
 	gauge("casd_unique_bytes", "Plain bytes of all distinct chunks.", func() float64 { return float64(s.idx.Totals().Bytes) })
 	gauge("casd_commit_queue", "Transactions that wait for the committer.", func() float64 { return float64(len(s.queue)) })
 	gauge("casd_cache_bytes", "Bytes in the chunk cache.", func() float64 { return float64(s.cache.bytes()) })
+	gauge("casd_lost_chunks", "Chunks that are known to be beyond repair.", func() float64 { return float64(s.damaged.n.Load()) })
+	gauge("casd_damaged_segments", "Segments with shard files that are missing.", func() float64 { return float64(s.damagedSegments()) })
 	gauge("casd_writable", "1 when writes are accepted.", func() float64 {
 		if s.WriteState() != nil {
 			return 0

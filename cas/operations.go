@@ -48,7 +48,7 @@ type Finding struct {
 	Segment  uint64 `json:"segment" cbor:"3,keyasint"`
 	Stripe   uint32 `json:"stripe" cbor:"4,keyasint"`
 	Offset   int64  `json:"offset" cbor:"5,keyasint"`
-	Kind     string `json:"kind" cbor:"6,keyasint"` // see erasure's Finding constants; chunk, manifest and index come from above the log
+	Kind     string `json:"kind" cbor:"6,keyasint"` // see erasure's Finding constants; chunk, mutation, manifest and index come from above the log
 	Detail   string `json:"detail,omitempty" cbor:"7,keyasint,omitempty"`
 	Repaired bool   `json:"repaired" cbor:"8,keyasint"`
 	Lost     bool   `json:"lost" cbor:"9,keyasint"`
@@ -199,16 +199,6 @@ type IndexStatus struct {
 	FileBytes int64  `json:"file_bytes"`
 	Overlay   int    `json:"overlay_entries"`
 	Trouble   string `json:"trouble,omitempty"`
-}
-
-// Scrub reads the whole store and repairs what it can. The receipt is durable when it returns. Damage is no error.
-func (s *Store) Scrub(context.Context, ScrubRequest) (Receipt, error) {
-	return Receipt{}, ErrNotImplemented
-}
-
-// Receipts returns the receipts of past scrubs, the newest first, at most max of them.
-func (s *Store) Receipts(_ context.Context, max int) ([]Receipt, error) {
-	return nil, ErrNotImplemented
 }
 
 // GC reclaims the space of what nothing names any more.

@@ -29,6 +29,7 @@ type Options struct {
 	// Work in the background. The intervals are from one end to the next start; 0 means never.
 	ScrubInterval time.Duration // between full scrubs that repair
 	ScrubRate     int64         // bytes a second over all directories that a background scrub reads; 0 means no limit
+	ScrubLevel    ScrubLevel    // of the background scrub; empty means ScrubChunks
 	GCInterval    time.Duration // between looks whether enough garbage has gathered for a cycle
 	GCThreshold   float64       // garbage in a segment, of what it takes on disk, from which it is compacted: 0 < t <= 1; 0 means 0.25
 	GCRate        int64         // bytes a second that a background cycle copies; 0 means no limit
@@ -38,5 +39,6 @@ type Options struct {
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
 
+	noHeal         bool                                                                // tests heal by hand
 	wrapCheckpoint func(write func(context.Context) error) func(context.Context) error // tests make it fail
 }

@@ -118,6 +118,14 @@ func decodeMutation(label, body []byte) (mutation, error) {
 	return m, nil
 }
 
+// mutationCSN reads the label of a mutation; 0 when it is none.
+func mutationCSN(label []byte) uint64 {
+	if len(label) != 8 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(label)
+}
+
 // encodeRow and decodeRow are the form of every value of the catalog.
 func encodeRow(v any) ([]byte, error) { return cborEnc.Marshal(v) }
 

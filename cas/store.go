@@ -37,6 +37,9 @@ type Store struct {
 	damaged   damagedSet
 	// What runs for long, and in the background. It ends before anything else does.
 	operations operations
+	clients    atomic.Int64            // that are reading or writing bytes
+	receipts   sync.Mutex              // one receipt is written at a time
+	lastScrub  atomic.Pointer[Receipt] // without its lists
 	// Memory is bounded apart for each direction: a part copy holds a download while it waits for an upload, and nothing
 	// that holds an upload waits for a download.
 	uploads, downloads *semaphore.Weighted
@@ -179,6 +182,10 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	s.committing.Go(s.committer.run)
 	s.checkpointing.Go(s.checkpointer)
 	if s.domain, err = s.openDomain(ctx); err != nil {
+		s.stopWorkers()
+		return s, err
+	}
+	if err := s.loadLastScrub(ctx); err != nil {
 		s.stopWorkers()
 		return s, err
 	}

@@ -1,0 +1,294 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/casd/casd/erasure"
+	"github.com/casd/casd/index"
+)
+
+const (
+	// lostChunksMax bounds the lost chunks that are known one by one. Past it they are counted, and the objects that name only
+	// such are not listed.
+	lostChunksMax = damagedMax
+	// listsKnownMax bounds how many list chunks are remembered while manifests are walked, so that those that many objects share
+	// are walked once.
+	listsKnownMax = 1 << 16
+)
+
+// A lostSet holds the chunks that are beyond repair.
+type lostSet struct {
+	ids     map[index.ID]struct{}
+	total   int64
+	unknown int64 // out of reach: perhaps lost
+}
+
+func (l *lostSet) add(id index.ID) {
+	if l.ids == nil {
+		l.ids = map[index.ID]struct{}{}
+	}
+	if _, ok := l.ids[id]; ok {
+		return
+	}
+	l.total++
+	if len(l.ids) < lostChunksMax {
+		l.ids[id] = struct{}{}
+	}
+}
+
+func (l *lostSet) has(id index.ID) bool {
+	_, ok := l.ids[id]
+	return ok
+}
+
+func (l *lostSet) overflowed() bool { return l.total > int64(len(l.ids)) }
+
+// findLoss tells which chunks are beyond repair, and which objects need them. A chunk is suspect when its record was not
+// found good in a segment with loss, or when its segment is not there; it is lost when it cannot be read by itself either.
+func (run *scrubRun) findLoss(ctx context.Context) error {
+	s := run.s
+	live := map[erasure.SegmentID]bool{}
+	var newest erasure.SegmentID
+	for _, info := range s.log.Segments() {
+		live[info.ID] = true
+		newest = max(newest, info.ID)
+	}
+	checked := int64(0)
+	err := s.idx.IterChunks(func(c index.Chunk) error {
+		if checked++; checked%4096 == 0 {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			if run.op != nil {
+				run.op.progress("chunks", checked, s.idx.Totals().Chunks, "items")
+			}
+		}
+		l := erasure.Location(c.Location)
+		good, lossy := run.lossy[l.Segment()]
+		if !lossy && (live[l.Segment()] || l.Segment() > newest) || good.has(l.Ordinal()) {
+			return nil
+		}
+		return run.tryChunk(ctx, c.ID)
+	})
+	if err != nil {
+		return s.indexError(err)
+	}
+	for _, id := range s.damaged.list() { // known before; some may have come back
+		if !run.lost.has(id) {
+			if err := run.tryChunk(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	if run.lost.total == 0 {
+		return nil
+	}
+	return run.affected(ctx)
+}
+
+// tryChunk notes whether a chunk can be had.
+func (run *scrubRun) tryChunk(ctx context.Context, id index.ID) error {
+	stored := getBuffer(0)
+	defer putBuffer(stored)
+	_, err := run.s.fetchChunk(ctx, ref{kind: refList, id: id}, stored, &run.plain)
+	switch {
+	case err == nil:
+		run.s.damaged.remove(id)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case isCorruptIndex(err):
+		return err
+	case errors.Is(err, ErrCorrupt):
+		run.s.damaged.add(id)
+		run.lost.add(id)
+	default:
+		run.lost.unknown++
+	}
+	return nil
+}
+
+// affected lists the versions and parts that need lost chunks, in one pass over the catalog.
+func (run *scrubRun) affected(ctx context.Context) error {
+	w := &manifestWalk{s: run.s, lost: &run.lost, known: map[index.ID]int64{}}
+	bytes := 0
+	report := func(o LostObject) {
+		run.r.LostTotal++
+		size := len(o.Bucket) + len(o.Key) + len(o.VersionID) + len(o.UploadID) + 32
+		if len(run.r.Lost) < listedMax && bytes+size <= lostBytesMax {
+			run.r.Lost = append(run.r.Lost, o)
+			bytes += size
+		}
+	}
+	done := int64(0)
+	step := func() {
+		if done++; run.op != nil {
+			run.op.progress("loss", done, 0, "items")
+		}
+	}
+	err := run.s.scanTable(ctx, index.Objects, nil, nil, func(e index.Entry) error {
+		step()
+		bucket, key, _, err := index.ParseObjectKey(e.Key)
+		if err != nil {
+			return err
+		}
+		var row versionRow
+		if err := decodeRow(index.Objects, e.Key, e.Value, &row); err != nil {
+			return err
+		}
+		n, err := w.content(ctx, &row.Content)
+		if len(row.PartTable) > 0 && w.lost.has(index.ID(row.PartTable)) {
+			n++
+		}
+		if n > 0 {
+			report(LostObject{Bucket: bucket, Key: key, VersionID: row.info(bucket, key).VersionID, Chunks: n})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	parts := map[string][]LostObject{} // by upload
+	listed := 0
+	err = run.s.scanTable(ctx, index.Parts, nil, nil, func(e index.Entry) error {
+		step()
+		id, number, err := index.ParsePartKey(e.Key)
+		if err != nil {
+			return err
+		}
+		var row partRow
+		if err := decodeRow(index.Parts, e.Key, e.Value, &row); err != nil {
+			return err
+		}
+		n, err := w.content(ctx, &row.Content)
+		if n > 0 && listed < listedMax {
+			listed++
+			parts[id] = append(parts[id], LostObject{UploadID: id, Part: number, Chunks: n})
+		} else if n > 0 {
+			run.r.LostTotal++
+		}
+		return err
+	})
+	if err != nil || len(parts) == 0 {
+		return err
+	}
+	return run.s.scanTable(ctx, index.Uploads, nil, nil, func(e index.Entry) error {
+		bucket, key, id, err := index.ParseUploadKey(e.Key)
+		for _, o := range parts[id] {
+			o.Bucket, o.Key = bucket, key
+			report(o)
+		}
+		return err
+	})
+}
+
+// A manifestWalk counts the lost chunks below manifests.
+type manifestWalk struct {
+	s     *Store
+	lost  *lostSet
+	known map[index.ID]int64 // lost chunks below a list, of lists that were walked
+}
+
+// content counts the lost chunks of an object or part.
+func (w *manifestWalk) content(ctx context.Context, c *content) (int64, error) {
+	if c.Root == nil {
+		return 0, nil
+	}
+	return w.node(ctx, c.Root, 1)
+}
+
+// node counts the lost chunks below a node. One that cannot be read as a node counts as one lost chunk.
+func (w *manifestWalk) node(ctx context.Context, node []byte, depth int) (lost int64, err error) {
+	_, refs, err := decodeNode(node)
+	if err != nil || depth > nodeLevelsMax {
+		return 1, nil //nolint:nilerr // it is damage, and counted
+	}
+	for _, r := range refs {
+		n := int64(0)
+		switch {
+		case r.kind == refZero:
+		case w.lost.has(r.id):
+			n = 1
+		case r.kind == refList:
+			if n, err = w.list(ctx, r, depth); err != nil {
+				return lost, err
+			}
+		}
+		lost += n
+	}
+	return lost, nil
+}
+
+func (w *manifestWalk) list(ctx context.Context, r ref, depth int) (int64, error) {
+	if n, ok := w.known[r.id]; ok {
+		return n, nil
+	}
+	b, err := w.s.readChunk(ctx, r, false)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case isCorruptIndex(err):
+		return 0, err
+	case errors.Is(err, ErrCorrupt):
+		w.lost.add(r.id)
+		return 1, nil
+	default:
+		w.lost.unknown++
+		return 0, nil
+	}
+	n, err := w.node(ctx, b, depth+1)
+	if err != nil {
+		return 0, err
+	}
+	if len(w.known) >= listsKnownMax {
+		clear(w.known)
+	}
+	w.known[r.id] = n
+	return n, nil
+}
+
+// Rows and bytes that scanTable reads in one view.
+const (
+	scanRows  = 256
+	scanBytes = 4 << 20
+)
+
+// scanTable calls fn with the rows of a range, in order. It reads them in many short views, none of which is open while fn runs, so it
+// may see a row that was written behind an earlier one.
+func (s *Store) scanTable(ctx context.Context, t index.Table, lo, hi []byte, fn func(index.Entry) error) error {
+	batch := make([]index.Entry, 0, scanRows)
+	for more := true; more; {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		batch, more = batch[:0], false
+		err := s.view(func(v *index.View) error {
+			it := v.Iter(t, lo, hi)
+			defer it.Close()
+			for bytes := 0; it.Next(); {
+				if len(batch) == scanRows || bytes > scanBytes {
+					more = true
+					return nil
+				}
+				batch = append(batch, it.Entry())
+				bytes += len(it.Entry().Key) + len(it.Entry().Value)
+			}
+			return it.Err()
+		})
+		if err != nil {
+			return fmt.Errorf("read %s: %w", t, err)
+		}
+		if more {
+			lo = append(slices.Clone(batch[len(batch)-1].Key), 0) // the next possible key
+		}
+		for _, e := range batch {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
