@@ -12,7 +12,7 @@ directory of its own. A run of stripes in one set of n files is a segment. Any k
 	DIR/lock                            locked with flock while the store is open; holds "pid P on HOST"
 	DIR/segments/SSSSSSSSSSSSSSSS.C.NN  shard NN (two decimal digits, from 00) of segment S (16 hex digits); C is m (metadata), d (data) or s (snapshot)
 
-	DIR/segments/*.tmp                  a shard file that is being rebuilt, or was when the process died; the next attempt removes it
+	DIR/segments/*.tmp                  a shard file that is being rebuilt or moved, or was when the process died; the next start removes it
 
 Where a shard lies is said by the names and by nothing else, and who it is by its headers. format.json is a JSON document:
 
@@ -159,10 +159,16 @@ that were lost: header and data of the stripe, the footer, the length of the fil
 only when all of it is synced and was read back; while a directory is away, a file in which a stripe would be missing gets no
 name, because the true one may come back. So a power loss in the middle leaves nothing that was not there or is not right.
 
+# Moves
+
+A move writes a shard file anew in another directory, from the old file, or, where that is not right, from the other shards. It is
+synced, read back and named before the old file goes, so a power loss leaves one of them, or both. Two copies of one shard file are
+interchangeable stripe by stripe.
+
 # Bounds
 
 n is at most 16, a body 16 MiB, a label 255 bytes, a payload 256 MiB. In memory are at most UnsyncedBytes of bulk records,
-16 MiB of floating ones, for each running scrub one stripe with its parity and payload and one directory stripe, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
+16 MiB of floating ones, for each running scrub or move one stripe with its parity and payload and one directory stripe, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
 files for reading.
 */
 package erasure

@@ -17,6 +17,7 @@ var (
 	ErrAhead       = errors.New("erasure: position is ahead of the log")
 	ErrEmptyDirs   = errors.New("erasure: directories hold no store")
 	ErrTooLarge    = errors.New("erasure: record too large")
+	ErrSegmentOpen = errors.New("erasure: segment still takes stripes")
 	ErrVerdict     = errors.New("erasure: conflicting verdicts")
 )
 

@@ -43,6 +43,7 @@ func (c *fileCache) get(s *segment, shard int, d *dir) (*cachedFile, error) {
 	if cf := c.hit(key); cf != nil {
 		return cf, nil
 	}
+	moves := s.moves.Load()
 	f, err := c.fs.OpenFile(s.path(d, shard), os.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -50,8 +51,8 @@ func (c *fileCache) get(s *segment, shard int, d *dir) (*cachedFile, error) {
 	cf := &cachedFile{key: key, f: f, users: 1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.files[key]; ok || c.closed || s.dirOf(shard) != d {
-		cf.gone = true // another reader was faster, or the shard has moved and the file was forgotten
+	if _, ok := c.files[key]; ok || c.closed || s.dirOf(shard) != d || s.moves.Load() != moves {
+		cf.gone = true // another reader was faster, or the shard has moved, perhaps there and back
 		return cf, nil
 	}
 	c.files[key] = c.order.PushFront(cf)

@@ -50,34 +50,38 @@ func (c *scrubber) begin(ctx context.Context) {
 		name := shardName(c.s.id, c.s.class, i)
 		for _, old := range c.l.dirs { // what an earlier attempt left behind
 			if old.readable() {
-				c.removeTemp(old, filepath.Join(old.segments(), name+tmpExtension))
+				c.l.removeTemp(old, filepath.Join(old.segments(), name+tmpExtension))
 			}
 		}
 		path := filepath.Join(d.segments(), name+tmpExtension)
-		var file File
-		var mu sync.Mutex
-		late := false
-		err := c.heal(d, func() error {
-			h, err := c.l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if late {
-				return h.Close()
-			}
-			file = h
-			return nil
-		})
-		mu.Lock()
-		late = true
-		mu.Unlock()
-		if err != nil {
-			continue
+		if file, err := c.create(d, path); err == nil {
+			f.held, f.d, f.path, f.f, f.fresh = f.d, d, path, file, true
 		}
-		f.held, f.d, f.path, f.f, f.fresh = f.d, d, path, file, true
 	}
+}
+
+// create makes a new file. One that opens after it was given up is closed.
+func (c *scrubber) create(d *dir, path string) (File, error) {
+	var file File
+	var mu sync.Mutex
+	late := false
+	err := c.heal(d, func() error {
+		h, err := c.l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if late {
+			return h.Close()
+		}
+		file = h
+		return nil
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	late = true
+	return file, err
 }
 
 // home chooses the directory for a missing shard file: the one that held it, else the one with the most room of those that
@@ -130,8 +134,8 @@ func (c *scrubber) vacant(ctx context.Context, d *dir) bool {
 }
 
 // removeTemp removes a file that never got its name.
-func (c *scrubber) removeTemp(d *dir, path string) {
-	_, _ = d.guard(context.Background(), func() error { return c.l.fs.Remove(path) }) // the next attempt removes what stays
+func (l *Log) removeTemp(d *dir, path string) {
+	_, _ = d.guard(context.Background(), func() error { return l.fs.Remove(path) }) // the next start, or attempt, removes what stays
 }
 
 // heal runs a change of a directory. It is not cut short by a context: that would leave it half done.
@@ -159,7 +163,7 @@ func (c *scrubber) writable(i int) File {
 	case f.w == nil:
 		w, _, err := c.l.openFile(context.Background(), f.d, f.path, os.O_RDWR)
 		if err != nil {
-			f.failed = true
+			f.fail(err.Error())
 			return nil
 		}
 		f.w = w
@@ -174,19 +178,25 @@ func (c *scrubber) put(st *scrubbedStripe, i int, found *Finding) bool {
 	if w == nil {
 		return false
 	}
-	buf := make([]byte, st.stored()) // not from the pool: a write that hangs keeps it
-	h := st.h
-	h.index, h.sum = uint8(i), sum128(st.truth[i])
-	h.encode(buf)
-	copy(buf[headerBytes:], st.truth[i])
+	buf := st.encoded(i)
 	f := &c.files[i]
 	if err := c.heal(f.d, func() error { _, err := w.WriteAt(buf, st.offset()); return err }); err != nil {
-		f.failed = true
+		f.fail(err.Error())
 		return false
 	}
 	c.writes = append(c.writes, shardWrite{i, st.offset(), st.stored(), sum128(buf), found})
 	c.writeBytes += st.stored()
 	return true
+}
+
+// encoded returns shard i as it should be, header and padding included. It is not from the pool: a write that hangs keeps it.
+func (st *scrubbedStripe) encoded(i int) []byte {
+	buf := make([]byte, st.stored())
+	h := st.h
+	h.index, h.sum = uint8(i), sum128(st.truth[i])
+	h.encode(buf)
+	copy(buf[headerBytes:], st.truth[i])
+	return buf
 }
 
 // flush syncs what was rewritten, reads it back past the page cache, and reports what it repaired. A file that does not give back
@@ -224,7 +234,9 @@ func (c *scrubber) flush() {
 	}
 	wg.Wait()
 	for i, why := range bad {
-		c.files[i].failed = c.files[i].failed || why != ""
+		if why != "" {
+			c.files[i].fail(why)
+		}
 	}
 	for _, sw := range c.writes {
 		f := &c.files[sw.shard]
@@ -276,8 +288,9 @@ func (c *scrubber) putFooter(i int, foot footer) bool {
 			}
 		}
 	}
-	f.footer = err == nil
-	f.failed = f.failed || err != nil
+	if f.footer = err == nil; err != nil {
+		f.fail(err.Error())
+	}
 	return err == nil
 }
 
@@ -290,20 +303,10 @@ func (c *scrubber) publish() {
 			continue
 		}
 		name := filepath.Join(f.d.segments(), shardName(c.s.id, c.s.class, i))
-		err := c.heal(f.d, func() error {
-			if err := c.l.fs.Rename(f.path, name); err != nil {
-				return err
-			}
-			if err := c.l.fs.SyncDir(f.d.segments()); err != nil {
-				return err
-			}
-			return c.l.syncFile(f.f, name)
-		})
-		if err != nil {
-			f.failed = true
+		if err := c.name(f, name); err != nil {
+			f.fail(err.Error())
 			continue
 		}
-		f.fresh, f.path = false, name
 		if !c.rehome(i, f.held, f.d) {
 			f.failed = true
 			continue
@@ -313,6 +316,23 @@ func (c *scrubber) publish() {
 		c.healed(f.fixed)
 		c.l.log.LogAttrs(context.Background(), slog.LevelWarn, "shard file rebuilt", slog.String("path", name), slog.Int64("shards", f.fixed))
 	}
+}
+
+// name gives a new shard file its name, durably, and makes sure that it is the one that is there.
+func (c *scrubber) name(f *scrubFile, name string) error {
+	if err := c.heal(f.d, func() error {
+		if err := c.l.fs.Rename(f.path, name); err != nil {
+			return err
+		}
+		if err := c.l.fs.SyncDir(f.d.segments()); err != nil {
+			return err
+		}
+		return c.l.syncFile(f.f, name)
+	}); err != nil {
+		return err
+	}
+	f.fresh, f.path = false, name
+	return nil
 }
 
 // rehome makes d the directory of a shard whose file was somewhere else, or nowhere, when the scrub began.

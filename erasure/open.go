@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -120,6 +121,10 @@ func (l *Log) listDir(d *dir) ([]shardFile, error) {
 	var files []shardFile
 	for _, name := range names {
 		id, class, index, ok := parseShardName(name)
+		if _, _, _, unfinished := parseShardName(strings.TrimSuffix(name, tmpExtension)); !ok && unfinished {
+			l.removeTemp(d, filepath.Join(d.segments(), name)) // its move, or repair, died
+			continue
+		}
 		if !ok {
 			l.log.LogAttrs(context.Background(), slog.LevelWarn, "file that is no shard file is ignored", slog.String("path", filepath.Join(d.segments(), name)))
 			continue

@@ -149,6 +149,7 @@ func (l *Log) readShard(ctx context.Context, s *segment, shard int, buf []byte, 
 
 // readShardOf is readShard; offline says that a directory that is offline, but answers, may be asked too.
 func (l *Log) readShardOf(ctx context.Context, s *segment, shard int, buf []byte, off int64, offline bool) (err error, abandoned bool) {
+	moves := s.moves.Load()
 	d := s.dirOf(shard)
 	if d == nil {
 		return errAbsent, false
@@ -173,7 +174,7 @@ func (l *Log) readShardOf(ctx context.Context, s *segment, shard int, buf []byte
 	})
 	switch {
 	case abandoned, errors.Is(err, errOffline):
-	case err != nil && s.dirOf(shard) != d:
+	case err != nil && s.moves.Load() != moves:
 		return l.readShardOf(ctx, s, shard, buf, off, offline) // it moved meanwhile
 	case err != nil:
 		l.files.forget(fileKey{s.id, shard, d})

@@ -21,6 +21,7 @@ type scrubFile struct {
 	missing   bool   // no present directory holds it
 	fresh     bool   // it is written anew under a temporary name
 	failed    bool   // it could not be written, or read back
+	why       string // it failed
 	short     int64  // offset at which it ended too early; -1: it did not
 	unread    string // why it could not be read, if it could not
 	bad       int64  // shards that are bad or missing
@@ -31,6 +32,13 @@ type scrubFile struct {
 }
 
 func (f *scrubFile) readable() bool { return f.f != nil && f.d.readable() }
+
+// fail takes note that the file could not be written, or read back.
+func (f *scrubFile) fail(why string) {
+	if !f.failed {
+		f.failed, f.why = true, why
+	}
+}
 
 func (f *scrubFile) shorten(off int64) {
 	if f.short < 0 {
@@ -163,7 +171,7 @@ func (c *scrubber) close() {
 			}
 		}
 		if f.fresh {
-			c.removeTemp(f.d, f.path)
+			c.l.removeTemp(f.d, f.path)
 		}
 	}
 }

@@ -17,6 +17,7 @@ type segment struct {
 	k, m  int
 	nonce id16
 	homes []atomic.Pointer[dir] // which directory holds shard i; nil when no present directory does. Never made longer or shorter
+	moves atomic.Uint32         // how often a home changed
 
 	mu       sync.Mutex
 	open     bool // this process appends to it
@@ -63,7 +64,11 @@ func (s *segment) dirOf(shard int) *dir {
 
 // setDir makes d, or nothing, the home of a shard when it was old until now. Readers that hold old may still use it.
 func (s *segment) setDir(shard int, old, d *dir) bool {
-	return shard < len(s.homes) && s.homes[shard].CompareAndSwap(old, d)
+	if shard >= len(s.homes) || !s.homes[shard].CompareAndSwap(old, d) {
+		return false
+	}
+	s.moves.Add(1)
+	return true
 }
 
 // homeDirs returns the directories of all shards, as they are now.
