@@ -22,6 +22,7 @@ var (
 	ErrNoSpace            = errors.New("cas: no space left on device") // PUT cannot go on
 	ErrClosed             = errors.New("cas: store is closed")
 	ErrIncomplete         = errors.New("cas: part of the log is out of reach") // what is not found may exist
+	ErrInUse              = errors.New("cas: another process has the store open")
 	ErrNotImplemented     = errors.New("cas: not implemented")
 	ErrNoSuchDir          = errors.New("cas: no such data directory")
 	ErrConflict           = errors.New("cas: not possible in this state") // of directories and operations; the message says why

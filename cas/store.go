@@ -117,7 +117,14 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// An inUseError matches ErrInUse; the error inside says who has the store.
+type inUseError struct{ error }
+
+func (e inUseError) Unwrap() error        { return e.error }
+func (e inUseError) Is(target error) bool { return target == ErrInUse }
+
 // Open opens the store in o.Dirs, or creates it when all of them are empty. After a crash it replays the tail of the log first.
+// The error matches ErrInUse when another process has it open.
 // An index that turns out to be damaged on the way is set aside, and built anew.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o, err := o.withDefaults()
@@ -210,6 +217,10 @@ func (s *Store) openLog(ctx context.Context) error {
 		o.Create = &erasure.Creation{K: s.opts.K, M: s.opts.M, Params: p}
 	}
 	log, err := erasure.Open(ctx, o)
+	var held *erasure.LockedError
+	if errors.As(err, &held) {
+		return inUseError{err}
+	}
 	if err != nil {
 		return err
 	}

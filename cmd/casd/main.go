@@ -12,12 +12,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes of every command. 1 and 2 belong to commands that define them.
-const (
-	exitDone   = 0
-	exitFailed = 3 // the command failed; wrong usage too
-)
-
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -28,11 +22,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if err := root.Execute(); err != nil {
+	err := root.Execute()
+	code, say := codeOf(err)
+	if say {
 		fmt.Fprintf(stderr, "casd: %v\n", err)
-		return exitFailed
 	}
-	return exitDone
+	return code
 }
 
 func newRootCommand(stderr io.Writer) *cobra.Command {
@@ -43,12 +38,17 @@ func newRootCommand(stderr io.Writer) *cobra.Command {
 chunk once, compresses it, and spreads it with Reed-Solomon parity over data directories, normally one per disk.
 
 Settings come from flags, then CASD_* environment variables (CASD_ADMIN_LISTEN for --admin-listen), then the YAML file
-of --config (admin-listen: ...), then defaults. Exit codes: 0 done, 3 the command failed.`,
+of --config (admin-listen: ...), then defaults.
+
+` + exitHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "YAML `FILE` with settings, named as the flags")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServeCommand(stderr), newStatsCommand(stderr), newVersionCommand())
+	root.AddCommand(
+		newServeCommand(stderr), newStatsCommand(stderr), newStatusCommand(stderr), newScrubCommand(stderr), newGCCommand(stderr), newCheckCommand(stderr),
+		newDirCommand(stderr), newRebalanceCommand(stderr), newRebuildIndexCommand(stderr), newVersionCommand(),
+	)
 	return root
 }

@@ -30,8 +30,9 @@ func TestVersion(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, command := range []string{"serve", "stats", "version"} {
-		out, _, exit := casd(t, command, "--help")
+	for _, command := range []string{"serve", "stats", "status", "scrub", "gc", "check", "rebalance", "rebuild-index", "dir", "dir list", "dir add", "dir drain",
+		"dir replace", "dir remove", "version"} {
+		out, _, exit := casd(t, append(strings.Fields(command), "--help")...)
 		if exit != exitDone || !strings.Contains(out, "Examples:\n  casd "+command) {
 			t.Errorf("casd %s --help: exit %d\n%s", command, exit, out)
 		}
@@ -57,6 +58,8 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"serve", "--log-level", "loud", dir}, "--log-level"},
 		{[]string{"serve", "--log-format", "xml", dir}, "--log-format"},
 		{[]string{"serve", "--shutdown-timeout", "0s", dir}, "--shutdown-timeout"},
+		{[]string{"serve", "--scrub-interval", "-1s", dir}, "--scrub-interval"},
+		{[]string{"serve", "--gc-threshold", "0", dir}, "--gc-threshold"},
 		{[]string{"serve", "--listen", "nowhere", dir}, "nowhere"},
 		{[]string{"serve", "--config", filepath.Join(dir, "none.yaml"), dir}, "none.yaml"},
 		{[]string{"serve", "{2...1}"}, "backwards"},

@@ -89,6 +89,12 @@ func (o *serveOptions) validate() error {
 	if o.shutdownTimeout <= 0 {
 		return errors.New("--shutdown-timeout must be more than 0")
 	}
+	if o.scrubInterval < 0 || o.gcInterval < 0 {
+		return errors.New("--scrub-interval and --gc-interval may not be negative")
+	}
+	if !(o.gcThreshold > 0 && o.gcThreshold <= 1) {
+		return fmt.Errorf("--gc-threshold %g is not more than 0 and at most 1", o.gcThreshold)
+	}
 	if o.ec.k != 0 && o.ec.k+o.ec.m > len(o.dirs) {
 		return fmt.Errorf("--ec %s needs %d directories, %d are named", &o.ec, o.ec.k+o.ec.m, len(o.dirs))
 	}

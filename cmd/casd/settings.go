@@ -23,7 +23,7 @@ const (
 )
 
 // notSettings are flags of a single call. They have no variable and no key.
-var notSettings = []string{"help", "config", "json", "bucket"}
+var notSettings = []string{"help", "config", "json", "bucket", "level", "no-repair", "rate", "list", "max", "dry-run", "threshold", "recode"}
 
 // loadSettings completes the flags of cmd that the command line did not set: from CASD_* variables, then from the YAML file of
 // --config (or CASD_CONFIG). It returns the data directories: the arguments, else CASD_DIRS (separated by spaces), else the
