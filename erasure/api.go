@@ -85,14 +85,28 @@ type SegmentInfo struct {
 
 // A Member is one data directory that belongs to the store.
 type Member struct {
-	ID   string `json:"id"`   // random, 32 hex digits
-	Path string `json:"path"` // where it was seen last; informative, never trusted
+	ID    string `json:"id"`              // random, 32 hex digits
+	Path  string `json:"path"`            // where it was seen last; informative, never trusted
+	State string `json:"state,omitempty"` // StateDraining, StateHealing or StateJoining; empty is normal
+}
+
+// States of a member that are written down.
+const (
+	StateDraining = "draining" // takes no new shard files
+	StateHealing  = "healing"  // took the place of another one and may lack shard files that it should have
+	StateJoining  = "joining"  // is being added: not yet in use, and it holds nothing
+)
+
+// A Code is an erasure code: K data shards and M parity shards.
+type Code struct {
+	K int `json:"k"`
+	M int `json:"m"`
 }
 
 // DirInfo tells how one data directory is.
 type DirInfo struct {
 	Member
-	State  string // "online", "absent", "offline", "full"
+	State  string // how it is: "online", "full", "healing", "draining", "offline", "absent"
 	Reason string // why it is not online
 	Free   int64  // bytes
 	Device uint64 // st_dev
@@ -115,6 +129,7 @@ type Options struct {
 	StripeBytes          int            // payload at which a bulk stripe is closed; 0 means 4 MiB
 	UnsyncedBytes        int64          // bound of bulk payload held in memory until it is synced; 0 means 64 MiB
 	IOTimeout            time.Duration  // a directory that hangs longer in one write or fsync is offline; 0 means 30 s
+	Code                 Code           // of new segments from now on; zero leaves it as it is
 	AllowNetworkFS       bool
 	Rand                 io.Reader             // where nonces and identities come from; nil means crypto/rand
 	Logger               *slog.Logger          // nil discards

@@ -85,7 +85,7 @@ func BenchmarkRead(b *testing.B) {
 // BenchmarkReconstruct reads the same with two of six directories out of service; two thirds of the reads rebuild.
 func BenchmarkReconstruct(b *testing.B) {
 	l, locs := readableLog(b)
-	for _, d := range l.dirs[:2] {
+	for _, d := range l.dirs()[:2] {
 		d.setOffline(errHung)
 	}
 	benchRead(b, l, locs)

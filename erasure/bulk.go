@@ -181,7 +181,7 @@ func (l *Log) dataRoom(bs []*builder) error {
 	if !errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	if len(l.candidates()) < l.form.M+1 {
+	if len(l.candidates()) < l.code().M+1 {
 		return ErrNoSpace
 	}
 	l.retireData()

@@ -295,7 +295,7 @@ func (l *Log) metadataRoom(bs []*builder) error {
 			if !errors.Is(err, ErrNoSpace) {
 				return err
 			}
-			if len(l.candidates()) < l.form.M+1 {
+			if len(l.candidates()) < l.code().M+1 {
 				return ErrNoSpace
 			}
 		}

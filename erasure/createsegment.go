@@ -16,36 +16,48 @@ func (l *Log) createSegment(c Class, bs []*builder) (*openSegment, error) {
 		if err := l.membership(); err != nil {
 			return nil, err
 		}
-		m := l.form.M
-		dirs := l.choose(l.form.K + m)
-		if len(dirs) < m+1 {
-			return nil, ErrNoSpace
+		o, err := l.tryCreate(c, bs)
+		switch {
+		case err == nil:
+			l.openMarks[classIndex(c)].Store(mark{segment: o.id})
+			l.log.LogAttrs(context.Background(), slog.LevelDebug, "segment opened", slog.Uint64("segment", uint64(o.id)), slog.String("class", c.String()),
+				slog.Int("k", o.k), slog.Int("m", o.m))
+			return o, nil
+		case errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) || isShortage(err):
+			return nil, err
 		}
-		s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), open: true, surveyed: true}
-		l.segMu.Lock()
-		l.maxID++
-		s.id = l.maxID
-		l.segMu.Unlock()
-		o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), lane: laneMetadata}
-		if c == Data {
-			o.lane = laneData
-		}
-		if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
-			l.discard(o)
-			if errors.Is(err, ErrClosed) || isShortage(err) {
-				return nil, err
-			}
-			continue // a directory went out of service, or the membership rule says no now
-		}
-		l.segMu.Lock()
-		l.segs[s.id] = s
-		l.segMu.Unlock()
-		l.learnParity(m)
-		l.openMarks[classIndex(c)].Store(mark{segment: s.id})
-		l.log.LogAttrs(context.Background(), slog.LevelDebug, "segment opened", slog.Uint64("segment", uint64(s.id)), slog.String("class", c.String()),
-			slog.Int("k", s.k), slog.Int("m", s.m))
-		return o, nil
+		// A directory went out of service, or the membership rule says no now.
 	}
+}
+
+// tryCreate makes one attempt. Its error may be that of a directory that is out of service now.
+func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
+	l.placing.RLock()
+	defer l.placing.RUnlock()
+	code := l.code()
+	m := code.M
+	dirs := l.choose(code.K + m)
+	if len(dirs) < m+1 {
+		return nil, ErrNoSpace
+	}
+	s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), open: true, surveyed: true}
+	l.segMu.Lock()
+	l.maxID++
+	s.id = l.maxID
+	l.segMu.Unlock()
+	o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), settled: make(chan struct{}), lane: laneMetadata}
+	if c == Data {
+		o.lane = laneData
+	}
+	if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
+		l.discard(o)
+		return nil, err
+	}
+	l.segMu.Lock()
+	l.segs[s.id] = s
+	l.learnParity(m)
+	l.segMu.Unlock()
+	return o, nil
 }
 
 func classIndex(c Class) int {

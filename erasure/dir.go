@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ type dirState string
 const (
 	dirOnline  dirState = "online"
 	dirAbsent  dirState = "absent"  // not given, missing, or empty when it should not be
-	dirOffline dirState = "offline" // failed a write, an fsync, too many reads, or hung; stays so until a restart
+	dirOffline dirState = "offline" // failed a write, an fsync, too many reads, or hung; stays so until it is readmitted
 	dirFull    dirState = "full"    // had no space when it was last asked; readable, takes no new segments
 )
 
@@ -39,9 +40,9 @@ const (
 	laneCount
 )
 
-// A dir is a member of the store, present or not.
+// A dir is one life of a member of the store, present or not. When a directory that was away comes back, a new dir takes the
+// place of the old one, which stays offline: nothing that was begun before can touch the directory again.
 type dir struct {
-	index   int
 	id      string
 	path    string
 	fs      FS
@@ -52,11 +53,15 @@ type dir struct {
 	lanes   [laneCount]*lane
 
 	readErrors atomic.Int32 // consecutive
+	busy       atomic.Int64 // operations that have not returned, given up or not
+	closing    atomic.Bool  // it leaves the store and takes nothing new
 
-	mu     sync.Mutex // guards what follows
-	state  dirState
-	reason string
-	hung   bool
+	mu         sync.Mutex // guards what follows
+	state      dirState
+	reason     string
+	hung       bool
+	role       string                 // StateDraining, StateHealing or empty
+	unverified map[SegmentID]struct{} // of a directory that came back: segments not scrubbed since; nil: it is trusted
 }
 
 func (d *dir) start() {
@@ -87,7 +92,7 @@ func (d *dir) status() (dirState, string) {
 	return d.state, d.reason
 }
 
-// setOffline takes the directory out of service until the log is opened again.
+// setOffline takes the directory out of service until it is readmitted.
 func (d *dir) setOffline(cause error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -168,7 +173,11 @@ func (d *dir) readFailed(err error) {
 // directory is offline and fn may still be running: what it uses must not be used again.
 func (d *dir) guard(ctx context.Context, fn func() error) (err error, abandoned bool) {
 	ch := make(chan error, 1)
-	go func() { ch <- fn() }()
+	d.busy.Add(1)
+	go func() {
+		defer d.busy.Add(-1)
+		ch <- fn()
+	}()
 	t := time.NewTimer(d.timeout)
 	defer t.Stop()
 	select {
@@ -248,7 +257,9 @@ func (ln *lane) work() {
 			err = errOffline
 		} else {
 			t := time.AfterFunc(ln.d.timeout, func() { ln.hang(j) })
+			ln.d.busy.Add(1)
 			err = j.run()
+			ln.d.busy.Add(-1)
 			t.Stop()
 			if err != nil && !j.once.Load() {
 				ln.d.failed(err)
@@ -289,6 +300,71 @@ func (ln *lane) stop(cause error) {
 	for _, j := range queue {
 		j.finish(cause, false)
 	}
+}
+
+// closeFile closes a file in the background, because closing may hang too: in the control lane, behind what is queued there, or,
+// when the directory is out of service, beside it.
+func (d *dir) closeFile(f File) {
+	var once sync.Once
+	closeOnce := func() error {
+		once.Do(func() { f.Close() })
+		return nil
+	}
+	d.lanes[laneControl].do(closeOnce, func(err error, _ bool) {
+		if err != nil {
+			d.busy.Add(1)
+			go func() {
+				defer d.busy.Add(-1)
+				closeOnce()
+			}()
+		}
+	})
+}
+
+// release stops the lanes and gives up the lock. Nothing may be in use, or the directory is out of service.
+func (d *dir) release(cause error) {
+	if d.lanes[0] != nil {
+		if d.readable() {
+			runAll(laneControl, []task{{d, func() error { return nil }}}) // lets closing end
+		}
+		for _, ln := range d.lanes {
+			ln.stop(cause)
+		}
+	}
+	if d.lock != nil {
+		d.lock.Close()
+		d.lock = nil
+	}
+}
+
+// healing tells whether the directory may lack shard files that it should have, or hold some that nobody has verified.
+func (d *dir) healing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.role == StateHealing || d.unverified != nil
+}
+
+// draining tells whether the directory is being emptied.
+func (d *dir) draining() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.role == StateDraining
+}
+
+// shown is the state as DirInfo gives it.
+func (d *dir) shown() (state, reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.state == dirOffline || d.state == dirAbsent:
+	case d.role == StateHealing:
+		return StateHealing, cmp.Or(d.reason, "takes the place of a directory that was lost")
+	case d.unverified != nil:
+		return StateHealing, cmp.Or(d.reason, fmt.Sprintf("came back; %d segments are to be verified", len(d.unverified)))
+	case d.role == StateDraining:
+		return StateDraining, cmp.Or(d.reason, "takes no new segments")
+	}
+	return string(d.state), d.reason
 }
 
 // A task is work for one directory.

@@ -19,6 +19,7 @@ var (
 	ErrTooLarge    = errors.New("erasure: record too large")
 	ErrSegmentOpen = errors.New("erasure: segment still takes stripes")
 	ErrVerdict     = errors.New("erasure: conflicting verdicts")
+	ErrInUse       = errors.New("erasure: data directory is in use") // shard files that are needed lie there, or may
 )
 
 // A CorruptError says which stripe has fewer than k valid shards although every shard was read. It matches ErrCorrupt.

@@ -104,6 +104,19 @@ func (c *fileCache) forget(key fileKey) {
 	}
 }
 
+// forgetDir drops the files of a directory.
+func (c *fileCache) forgetDir(d *dir) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var next *list.Element
+	for e := c.order.Front(); e != nil; e = next {
+		next = e.Next()
+		if e.Value.(*cachedFile).key.d == d {
+			c.drop(e)
+		}
+	}
+}
+
 func (c *fileCache) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/zeebo/xxh3"
@@ -31,7 +32,9 @@ type format struct {
 	Dir      string          `json:"dir"`   // 32 hex digits
 	K        int             `json:"k"`     // of the code that the store was created with
 	M        int             `json:"m"`
-	CSN      uint64          `json:"csn"` // of the mutation that last changed the members; 0 is creation
+	Code     *Code           `json:"code,omitempty"` // of new segments, when it is another one
+	CSN      uint64          `json:"csn"`            // revision of what may change: code, lost and members; 0 is creation
+	Lost     int             `json:"lost,omitempty"` // members that were declared lost and whose shards were not all rebuilt
 	Members  []Member        `json:"members"`
 	Created  string          `json:"created"` // RFC 3339
 	Params   json.RawMessage `json:"params,omitempty"`
@@ -93,6 +96,9 @@ func (f format) check() error {
 	if !isHex(f.Store, 32) || !isHex(f.Dir, 32) || f.K < 1 || f.M < 0 || f.K+f.M > shardsMax || len(f.Members) == 0 {
 		return errFormatDamaged
 	}
+	if f.Code != nil && !f.Code.valid() || f.Lost < 0 {
+		return errFormatDamaged
+	}
 	seen := map[string]bool{}
 	for _, m := range f.Members {
 		if !isHex(m.ID, 32) || seen[m.ID] {
@@ -103,13 +109,29 @@ func (f format) check() error {
 	return nil
 }
 
-func (f format) has(id string) bool {
+func (f format) has(id string) bool { return f.find(id) >= 0 }
+
+// find returns the place of a member in the list, or -1.
+func (f format) find(id string) int {
+	return slices.IndexFunc(f.Members, func(m Member) bool { return m.ID == id })
+}
+
+// code is that of new segments.
+func (f format) code() Code {
+	if f.Code != nil {
+		return *f.Code
+	}
+	return Code{f.K, f.M}
+}
+
+// serving counts the members that are not just joining.
+func (f format) serving() (n int) {
 	for _, m := range f.Members {
-		if m.ID == id {
-			return true
+		if m.State != StateJoining {
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 func (f format) storeID() (id id16) {
@@ -145,6 +167,14 @@ func readFormat(fsys FS, path string) (format, error) {
 
 // writeFormat replaces format.json of the directory at path, durably and at once.
 func writeFormat(fsys FS, path string, f format) error {
+	if err := prepareFormat(fsys, path, f); err != nil {
+		return err
+	}
+	return commitFormat(fsys, path)
+}
+
+// prepareFormat writes the new format.json beside the old one, durably.
+func prepareFormat(fsys FS, path string, f format) error {
 	b, err := f.encode()
 	if err != nil {
 		return err
@@ -158,9 +188,12 @@ func writeFormat(fsys FS, path string, f format) error {
 	if _, err := tmp.WriteAt(b, 0); err != nil {
 		return err
 	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
+	return tmp.Sync()
+}
+
+// commitFormat puts what prepareFormat wrote in the place of the old format.json, durably.
+func commitFormat(fsys FS, path string) error {
+	name := filepath.Join(path, formatFile)
 	if err := fsys.Rename(name+tmpExtension, name); err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func TestStripeGolden(t *testing.T) {
 
 func goldenFormat() format {
 	return format{Magic: formatMagic, Version: formatVersion, Store: filled(0x10).String(), Dir: filled(0x20).String(), K: 1, M: 1,
-		Members: []Member{{filled(0x20).String(), "/a"}, {filled(0x30).String(), "/b <c>"}}, Created: "2026-01-02T03:04:05Z", Params: json.RawMessage(`{"a": [1, "<"]}`)}
+		Members: []Member{{ID: filled(0x20).String(), Path: "/a"}, {ID: filled(0x30).String(), Path: "/b <c>"}}, Created: "2026-01-02T03:04:05Z", Params: json.RawMessage(`{"a": [1, "<"]}`)}
 }
 
 func TestFormatGolden(t *testing.T) {

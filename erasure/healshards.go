@@ -48,7 +48,7 @@ func (c *scrubber) begin(ctx context.Context) {
 		}
 		taken = append(taken, d)
 		name := shardName(c.s.id, c.s.class, i)
-		for _, old := range c.l.dirs { // what an earlier attempt left behind
+		for _, old := range c.l.dirs() { // what an earlier attempt left behind
 			if old.readable() {
 				c.l.removeTemp(old, filepath.Join(old.segments(), name+tmpExtension))
 			}
@@ -84,8 +84,9 @@ func (c *scrubber) create(d *dir, path string) (File, error) {
 	return file, err
 }
 
-// home chooses the directory for a missing shard file: the one that held it, else the one with the most room of those that
-// hold no other shard of the segment. Each is asked who it is first: an unmounted disk leaves an empty directory behind.
+// home chooses the directory for a missing shard file: the one that held it, else, of those that hold no other shard of the
+// segment, one that is to be healed, else the one with the most room. Each is asked who it is first: an unmounted disk leaves
+// an empty directory behind.
 func (c *scrubber) home(ctx context.Context, held *dir, taken []*dir) *dir {
 	need := c.need()
 	var best *dir
@@ -100,6 +101,9 @@ func (c *scrubber) home(ctx context.Context, held *dir, taken []*dir) *dir {
 		}
 		if d == held {
 			return d
+		}
+		if d.healing() {
+			free += 1 << 62
 		}
 		if best == nil || free > most {
 			best, most = d, free
@@ -338,6 +342,10 @@ func (c *scrubber) name(f *scrubFile, name string) error {
 // rehome makes d the directory of a shard whose file was somewhere else, or nowhere, when the scrub began.
 func (c *scrubber) rehome(shard int, old, d *dir) bool {
 	if old != d && !c.s.setDir(shard, old, d) {
+		return false
+	}
+	if old != d && d.closing.Load() { // who makes it leave looks for shard files after it has said so
+		c.s.setDir(shard, d, nil)
 		return false
 	}
 	c.l.files.forget(fileKey{c.s.id, shard, old}) // readers may have the file that was removed

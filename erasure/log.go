@@ -16,20 +16,22 @@ import (
 
 // A Log is an open log. Its methods are safe for concurrent use, except where they say otherwise.
 //
-// Locks, in the order in which they are taken: commitMu, openSegment.syncMu, dataMu, metaMu, deliverMu, then any one of mu, segMu,
-// openSegment.mu, segment.mu. Of these only openSegment.mu is held while another one is taken: segment.mu.
+// Locks, in the order in which they are taken: members.changing, commitMu, openSegment.syncMu, dataMu, metaMu, placing, deliverMu,
+// then any one of mu, segMu, members.mu, openSegment.mu, segment.mu. Of these only openSegment.mu is held while another one is
+// taken: segment.mu.
 // A scrub keeps its place in scrubs throughout, and takes segMu and segment.mu for a moment at a time, never across I/O.
 type Log struct {
 	opt     Options
 	fs      FS
 	log     *slog.Logger
 	metrics *metrics
-	form    format
 	store   id16
 	writer  id16
 	created bool
-	dirs    []*dir       // one for each member, in the order of the member list
 	parity  atomic.Int32 // smallest parity of the store's code and any live segment
+	members memberList
+	holes   atomic.Bool  // some live segment lacks a shard file, as far as is known
+	placing sync.RWMutex // held for reading while directories are chosen for a new segment, until it is among segs
 	codecs  codecs
 	files   fileCache
 
@@ -131,24 +133,36 @@ func (l *Log) random() (id id16) {
 func (l *Log) StoreID() [16]byte { return l.store }
 
 // Params returns the creation options of the layers above.
-func (l *Log) Params() json.RawMessage { return l.form.Params }
+func (l *Log) Params() json.RawMessage { return l.members.get().Params }
 
 // Creation returns the code that the store was created with.
-func (l *Log) Creation() (k, m int) { return l.form.K, l.form.M }
+func (l *Log) Creation() (k, m int) {
+	form := l.members.get()
+	return form.K, form.M
+}
 
 // Created tells whether this Open made the store.
 func (l *Log) Created() bool { return l.created }
 
 // Dirs describes every member directory, present or not.
 func (l *Log) Dirs() []DirInfo {
-	infos := make([]DirInfo, 0, len(l.dirs))
-	for _, d := range l.dirs {
-		st, reason := d.status()
-		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: string(st), Reason: reason, Device: d.device}
-		if st == dirOnline || st == dirFull {
+	dirs, form := l.dirs(), l.members.get()
+	infos := make([]DirInfo, 0, len(form.Members))
+	for _, d := range dirs {
+		st, reason := d.shown()
+		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: st, Reason: reason, Device: d.device}
+		if i := form.find(d.id); i >= 0 {
+			info.Member.State = form.Members[i].State
+		}
+		if d.readable() {
 			info.Free, _ = d.free() // 0 when it cannot be asked
 		}
 		infos = append(infos, info)
+	}
+	for _, m := range form.Members {
+		if m.State == StateJoining {
+			infos = append(infos, DirInfo{Member: m, State: string(dirAbsent), Reason: "was not wholly added; add it again, or remove it"})
+		}
 	}
 	return infos
 }
@@ -229,45 +243,14 @@ func (l *Log) WriteState() error {
 	if err := l.membership(); err != nil {
 		return err
 	}
-	if len(l.candidates()) < l.minParity()+1 {
+	if len(l.candidates()) < l.code().M+1 {
 		return ErrNoSpace
 	}
 	return nil
 }
 
-// membership applies the membership rule to the directories that are in service.
-func (l *Log) membership() error {
-	absent := l.outOfService()
-	present := len(l.dirs) - absent
-	m := l.minParity()
-	if present < m+1 || absent > m {
-		return fmt.Errorf("%w: %d of %d directories are in service, parity is %d", ErrReadOnly, present, len(l.dirs), m)
-	}
-	return nil
-}
-
-// outOfService counts the directories that are absent or offline.
-func (l *Log) outOfService() (n int) {
-	for _, d := range l.dirs {
-		if !d.readable() {
-			n++
-		}
-	}
-	return n
-}
-
 // minParity is the smallest parity of the store's code and any live segment.
 func (l *Log) minParity() int { return int(l.parity.Load()) }
-
-// learnParity takes the parity of a segment into account.
-func (l *Log) learnParity(m int) {
-	for {
-		old := l.parity.Load()
-		if int32(m) >= old || l.parity.CompareAndSwap(old, int32(m)) {
-			return
-		}
-	}
-}
 
 // candidates returns the directories that may take a new segment.
 func (l *Log) candidates() []*dir {
@@ -278,11 +261,11 @@ func (l *Log) candidates() []*dir {
 	}
 	l.mu.Unlock()
 	var c []*dir
-	for _, d := range l.dirs {
+	for _, d := range l.dirs() {
 		if look {
 			d.refreshFull(2 * l.step(Data))
 		}
-		if st, _ := d.status(); st == dirOnline {
+		if st, _ := d.status(); st == dirOnline && !d.closing.Load() && !d.draining() {
 			c = append(c, d)
 		}
 	}

@@ -96,13 +96,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.collectors() {
 		c.Collect(ch)
 	}
-	states := map[dirState]int{dirOnline: 0, dirAbsent: 0, dirOffline: 0, dirFull: 0}
-	for _, d := range m.log.dirs {
-		st, _ := d.status()
+	states := map[string]int{string(dirOnline): 0, string(dirAbsent): 0, string(dirOffline): 0, string(dirFull): 0, StateHealing: 0, StateDraining: 0}
+	for _, d := range m.log.dirs() {
+		st, _ := d.shown()
 		states[st]++
 	}
 	for st, n := range states {
-		ch <- prometheus.MustNewConstMetric(m.directories, prometheus.GaugeValue, float64(n), string(st))
+		ch <- prometheus.MustNewConstMetric(m.directories, prometheus.GaugeValue, float64(n), st)
 	}
 	classes := map[Class]int{Metadata: 0, Data: 0, Snapshot: 0}
 	var payload, stored int64

@@ -76,16 +76,6 @@ func (l *Log) MoveShard(ctx context.Context, id SegmentID, shard int, to string,
 	return nil
 }
 
-// member returns the directory with an ID, or nil.
-func (l *Log) member(id string) *dir {
-	for _, d := range l.dirs {
-		if d.id == id {
-			return d
-		}
-	}
-	return nil
-}
-
 // A mover is one move.
 type mover struct {
 	shardCopier

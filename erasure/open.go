@@ -28,6 +28,7 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 	}
 	l := &Log{opt: opt, fs: opt.FS, log: opt.Logger, segs: map[SegmentID]*segment{}, verdicts: map[SegmentID]Verdict{}, marks: map[SegmentID]uint32{},
 		pipe: make(chan pipeItem, 64), room: make(chan struct{}), kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	l.members.changing = make(chan struct{}, 1)
 	l.writer = l.random()
 	if err := l.openDirs(); err != nil {
 		l.unlock()
@@ -38,7 +39,7 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 		return nil, fmt.Errorf("erasure: metrics: %w", err)
 	}
 	l.files.init(l.fs)
-	for _, d := range l.dirs {
+	for _, d := range l.dirs() {
 		if d.readable() {
 			d.start()
 		}
@@ -54,7 +55,7 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 }
 
 func (l *Log) unlock() {
-	for _, d := range l.dirs {
+	for _, d := range l.dirs() {
 		if d.lock != nil {
 			d.lock.Close()
 			d.lock = nil
@@ -75,10 +76,11 @@ type shardFile struct {
 
 // listSegments finds out from the names, footers and first headers of all shard files what segments there are.
 func (l *Log) listSegments() error {
-	found := make([][]shardFile, len(l.dirs))
-	errs := make([]error, len(l.dirs))
+	dirs := l.dirs()
+	found := make([][]shardFile, len(dirs))
+	errs := make([]error, len(dirs))
 	var wg sync.WaitGroup
-	for i, d := range l.dirs {
+	for i, d := range dirs {
 		if d.readable() {
 			wg.Go(func() { found[i], errs[i] = l.listDir(d) })
 		}
@@ -86,10 +88,10 @@ func (l *Log) listSegments() error {
 	wg.Wait()
 	for i, err := range errs {
 		if errors.Is(err, errNewer) {
-			return &DirError{Path: l.dirs[i].path, Reason: "holds data of a newer format; start a newer casd", Err: err}
+			return &DirError{Path: dirs[i].path, Reason: "holds data of a newer format; start a newer casd", Err: err}
 		}
 		if err != nil {
-			l.dirs[i].setOffline(err)
+			dirs[i].setOffline(err)
 		}
 	}
 	byID := map[SegmentID][]shardFile{}
@@ -302,8 +304,8 @@ func (l *Log) CheckPosition(p Position) error {
 	if p.Seq == 0 {
 		return nil
 	}
-	if out := l.outOfService(); out > l.minParity() {
-		return fmt.Errorf("%w: %d directories are out of service", ErrUnavailable, out)
+	if l.blind() {
+		return fmt.Errorf("%w: %d directories are out of service", ErrUnavailable, l.outOfService())
 	}
 	s := l.lookup(p.Segment)
 	if s == nil {

@@ -62,6 +62,11 @@ func (l *Log) openDirs() (err error) {
 	if err != nil {
 		return err
 	}
+	if form != nil {
+		if given, form, err = l.addKnown(given, form); err != nil {
+			return err
+		}
+	}
 	if form == nil {
 		if form, err = l.create(given); err != nil {
 			return err
@@ -227,12 +232,77 @@ func (l *Log) commonFormat(given []*candidateDir) (*format, error) {
 	if form == nil {
 		return nil, nil
 	}
+	form = l.elect(given, form)
 	for _, c := range given {
 		if c.form != nil && !form.has(c.form.Dir) {
-			return nil, &DirError{Path: c.path, Reason: "is not a member of store " + form.Store + " (any more); leave it out, or add it with casd dir add"}
+			return nil, &DirError{Path: c.path, Reason: "is not a member of store " + form.Store + " (any more); leave it out, or empty it and add it with casd dir add"}
 		}
 	}
 	return form, nil
+}
+
+// elect returns the list of the newest revision that most directories have. There are two of one revision when a change failed
+// half-way and another set of directories was started next, without those that had it: nothing rests on the one that fewer have.
+func (l *Log) elect(given []*candidateDir, form *format) *format {
+	best, most := form, 0
+	for _, a := range given {
+		if a.form == nil || a.form.CSN != form.CSN {
+			continue
+		}
+		votes := 0
+		for _, b := range given {
+			if b.form != nil && a.form.agrees(*b.form) {
+				votes++
+			}
+		}
+		if votes > most {
+			best, most = a.form, votes
+		}
+		if !a.form.agrees(*form) {
+			l.log.LogAttrs(context.Background(), slog.LevelError, "directories disagree about the members of the store", slog.String("dir", a.path), slog.Uint64("revision", form.CSN))
+		}
+	}
+	return best
+}
+
+// agrees tells whether two lists say the same; paths are only informative.
+func (f format) agrees(other format) bool {
+	return f.CSN == other.CSN && f.Lost == other.Lost && f.code() == other.code() &&
+		slices.EqualFunc(f.Members, other.Members, func(a, b Member) bool { return a.ID == b.ID && a.State == b.State })
+}
+
+// addKnown adds the members that were not given and are where they were last: who starts with the directories that the store
+// once had need not know of those that it was given since.
+func (l *Log) addKnown(given []*candidateDir, form *format) ([]*candidateDir, *format, error) {
+	tried := map[string]bool{}
+	for again := true; again; {
+		again = false
+		for _, m := range form.Members {
+			have := slices.ContainsFunc(given, func(c *candidateDir) bool { return c.path == m.Path || c.form != nil && c.form.Dir == m.ID })
+			if have || tried[m.Path] || !filepath.IsAbs(m.Path) {
+				continue
+			}
+			tried[m.Path] = true
+			c, err := l.inspectTimed(m.Path)
+			if err != nil || c.form == nil || c.form.Store != form.Store || c.form.Dir != m.ID {
+				continue // absent
+			}
+			if err := l.refuseTwins(append(given[:len(given):len(given)], c)); err != nil {
+				continue
+			}
+			given = append(given, c) // from here on the caller gives its lock back
+			if err := l.lockDirs([]*candidateDir{c}); err != nil {
+				return given, form, err
+			}
+			l.log.LogAttrs(context.Background(), slog.LevelInfo, "member directory was not given and is where it was last", slog.String("dir", c.path))
+			if form, err = l.commonFormat(given); err != nil {
+				return given, form, err
+			}
+			again = true
+			break
+		}
+	}
+	return given, form, nil
 }
 
 // create makes a new store of the given directories, all of which must be empty.
@@ -364,7 +434,7 @@ func (l *Log) finishCreation(form *format, given []*candidateDir) error {
 // enlist makes the list of members, present and absent.
 func (l *Log) enlist(form format, given []*candidateDir) error {
 	l.store = form.storeID()
-	l.parity.Store(int32(form.M))
+	l.parity.Store(int32(form.code().M))
 	form.Members = slices.Clone(form.Members)
 	for i := range form.Members {
 		for _, c := range given {
@@ -373,10 +443,16 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 			}
 		}
 	}
-	l.form = form
+	var dirs []*dir
 	devices := map[uint64]string{}
-	for i, member := range form.Members {
-		d := &dir{index: i, id: member.ID, path: member.Path, fs: l.fs, log: l.log, timeout: l.opt.IOTimeout, state: dirAbsent, reason: "not given, or not found"}
+	for _, member := range form.Members {
+		if member.State == StateJoining {
+			l.log.LogAttrs(context.Background(), slog.LevelWarn, "directory was not wholly added; add it again, or remove it", slog.String("dir", member.Path))
+			l.leave(given, member.ID)
+			continue
+		}
+		d := l.newDir(member)
+		d.state, d.reason = dirAbsent, "not given, or not found"
 		for _, c := range given {
 			if c.form == nil || c.form.Dir != member.ID {
 				continue
@@ -396,15 +472,16 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 			// What a process that died early left here may not be durable yet, and everything rests on it.
 			if err, _ := d.guard(context.Background(), func() error { return errors.Join(l.fs.MkdirAll(d.segments()), l.fs.SyncDir(d.path)) }); err != nil {
 				d.setOffline(err)
-			} else if c.form.CSN < form.CSN || !slices.Equal(c.form.Members, form.Members) {
+			} else if !c.form.agrees(form) || !slices.Equal(c.form.Members, form.Members) {
 				l.repairFormat(d, form)
 			}
 		}
 		if d.state == dirAbsent {
 			l.log.LogAttrs(context.Background(), slog.LevelError, "data directory of the store is absent", slog.String("id", member.ID), slog.String("last_path", member.Path))
 		}
-		l.dirs = append(l.dirs, d)
+		dirs = append(dirs, d)
 	}
+	l.members.set(form, dirs)
 	for _, c := range given {
 		if c.form != nil {
 			continue
@@ -414,7 +491,7 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 			why = "empty: perhaps its disk is not mounted; to make it part of the store use casd dir add or casd dir replace"
 		}
 		l.log.LogAttrs(context.Background(), slog.LevelError, "directory is not used", slog.String("dir", c.path), slog.String("why", why))
-		for _, d := range l.dirs {
+		for _, d := range dirs {
 			if d.path == c.path {
 				d.reason = why
 			}
@@ -424,4 +501,19 @@ func (l *Log) enlist(form format, given []*candidateDir) error {
 		}
 	}
 	return nil
+}
+
+// newDir returns the directory of a member, which is online unless somebody knows better.
+func (l *Log) newDir(m Member) *dir {
+	return &dir{id: m.ID, path: m.Path, fs: l.fs, log: l.log, timeout: l.opt.IOTimeout, state: dirOnline}
+}
+
+// leave gives back the lock of a directory that is not used.
+func (l *Log) leave(given []*candidateDir, id string) {
+	for _, c := range given {
+		if c.form != nil && c.form.Dir == id && c.lock != nil {
+			c.lock.Close()
+			c.lock = nil
+		}
+	}
 }

@@ -46,7 +46,7 @@ func TestRepairWhileACommitFinishes(t *testing.T) {
 			return
 		}
 		l.testPause = nil
-		l.dirs[0].setOffline(errors.New("EIO elsewhere"))
+		l.dirs()[0].setOffline(errors.New("EIO elsewhere"))
 		go func() { defer close(repaired); l.repair() }()
 		select { // either it waits for us, or it is through
 		case <-repaired:

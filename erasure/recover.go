@@ -102,7 +102,7 @@ func (l *Log) heal(ctx context.Context, s *segment) error {
 	defer func() {
 		for i, f := range handles {
 			if f != nil {
-				homes[i].lanes[laneControl].do(func() error { return f.Close() }, func(error, bool) {})
+				homes[i].closeFile(f)
 			}
 		}
 	}()

@@ -99,13 +99,13 @@ func (l *Log) endWithVerdict(o *openSegment) {
 	l.log.LogAttrs(context.Background(), slog.LevelWarn, "segment ended", slog.Uint64("segment", uint64(s.id)), slog.Uint64("stripes", uint64(v.Stripes)),
 		slog.String("cause", cause))
 	o.closeHandles()
+	close(o.settled)
 }
 
 // closeHandles closes the files in the lanes, because closing may hang too.
 func (o *openSegment) closeHandles() {
 	for i, d := range o.dirs {
-		f := o.handles[i]
-		d.lanes[laneControl].do(func() error { return f.Close() }, func(error, bool) {})
+		d.closeFile(o.handles[i])
 	}
 }
 

@@ -107,8 +107,8 @@ func (l *Log) replay(ctx context.Context, after uint64, bodies func(kind uint8) 
 			return err
 		}
 	}
-	if out := l.outOfService(); out > l.minParity() {
-		r.missing(0, fmt.Errorf("%w: %d of %d directories are out of service, and whole segments may lie there", ErrUnavailable, out, len(l.dirs)))
+	if l.blind() {
+		r.missing(0, fmt.Errorf("%w: %d of %d directories are out of service, and whole segments may lie there", ErrUnavailable, l.outOfService(), len(l.dirs())))
 	}
 	return errors.Join(r.damage...)
 }

@@ -319,12 +319,7 @@ func (k *scrubLocks) unlock(id SegmentID) {
 // Damaged returns the segments with shard files that no present directory holds although one that is online could take them
 // and enough others are there to rebuild them from, the newest first. Open segments are not among them.
 func (l *Log) Damaged() []SegmentID {
-	var online []*dir
-	for _, d := range l.dirs {
-		if st, _ := d.status(); st == dirOnline {
-			online = append(online, d)
-		}
-	}
+	online := l.candidates()
 	var ids []SegmentID
 	for _, s := range slices.Backward(l.liveSegments()) {
 		s.mu.Lock()

@@ -167,7 +167,7 @@ func (c *scrubber) close() {
 		f := &c.files[i]
 		for _, h := range []File{f.f, f.w} {
 			if h != nil {
-				f.d.lanes[laneControl].do(func() error { h.Close(); return nil }, func(error, bool) {})
+				f.d.closeFile(h)
 			}
 		}
 		if f.fresh {

@@ -13,7 +13,7 @@ import (
 
 // TestReadersFollowMovedShards moves a shard file to and fro under readers: every read is right, and no file stays open that is gone.
 func TestReadersFollowMovedShards(t *testing.T) {
-	dirs := testDirs(t, 3)
+	dirs := testDirs(t, 8)
 	opt := small(dirs)
 	opt.Create = &Creation{K: 1, M: 1}
 	l := mustOpen(t, opt)
@@ -30,10 +30,10 @@ func TestReadersFollowMovedShards(t *testing.T) {
 	l = mustOpen(t, opt)
 	defer l.Close(t.Context())
 	s := l.lookup(loc.Segment())
-	var spare *dir
-	for _, d := range l.dirs {
+	var spares []*dir // so many that none is used again while a reader still looks for the file there
+	for _, d := range l.dirs() {
 		if !s.holds(d) {
-			spare = d
+			spares = append(spares, d)
 		}
 	}
 	var stop atomic.Bool
@@ -49,7 +49,7 @@ func TestReadersFollowMovedShards(t *testing.T) {
 		})
 	}
 	for range 50 {
-		from := s.dirOf(0)
+		from, spare := s.dirOf(0), spares[0]
 		b, err := os.ReadFile(s.path(from, 0))
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestReadersFollowMovedShards(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.files.forget(fileKey{s.id, 0, from})
-		spare = from
+		spares = append(spares[1:], from)
 	}
 	stop.Store(true)
 	wg.Wait()

@@ -20,6 +20,7 @@ func (l *Log) seal(o *openSegment) {
 	s.setFooter(f)
 	s.mu.Unlock()
 	o.closeHandles()
+	close(o.settled)
 	l.log.LogAttrs(context.Background(), slog.LevelDebug, "segment sealed", slog.Uint64("segment", uint64(s.id)), slog.Uint64("stripes", uint64(f.stripes)))
 }
 
@@ -175,16 +176,8 @@ func (l *Log) closeSegment(o *openSegment) {
 // release gives everything back that Open took.
 func (l *Log) release() {
 	l.files.close()
-	for _, d := range l.dirs {
-		if d.lanes[0] != nil {
-			runAll(laneControl, []task{{d, func() error { return nil }}}) // lets closing end
-			for _, ln := range d.lanes {
-				ln.stop(ErrClosed)
-			}
-		}
-		if d.lock != nil {
-			d.lock.Close()
-		}
+	for _, d := range l.dirs() {
+		d.release(ErrClosed)
 	}
 	l.metrics.unregister()
 }
