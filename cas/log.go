@@ -18,9 +18,11 @@ type recordLog interface {
 
 	// SetVerdicts tells the log which segments ended where. A contradiction is an error.
 	SetVerdicts([]erasure.Verdict) error
-	// FindVerdicts reads the verdicts that lie in the log behind a stripe sequence and sets those that count.
-	FindVerdicts(ctx context.Context, after uint64, kind uint8, decode func(erasure.Replayed) ([]erasure.Verdict, error)) ([]erasure.Verdict, error)
-	// CheckPosition returns erasure.ErrAhead when the log does not hold p.
+	// SetDropped tells the log which segments were dropped: they do not count, whoever brings them back.
+	SetDropped([]erasure.SegmentID)
+	// FindEnds reads the verdicts and drops that lie in the log behind a stripe sequence and sets those that count.
+	FindEnds(ctx context.Context, after uint64, kind uint8, decode func(erasure.Replayed) (erasure.Ends, error)) (erasure.Ends, error)
+	// CheckPosition returns erasure.ErrAhead when the log does not hold p, and erasure.ErrDropped when that was dropped.
 	CheckPosition(p erasure.Position) error
 	// Replay yields every record after a stripe sequence in order. Bodies are read of the kinds that are asked for.
 	Replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(erasure.Replayed) error) error

@@ -27,12 +27,15 @@ func (s *Store) recover(ctx context.Context) (*committer, error) {
 		return nil, err
 	}
 	damage := s.log.CheckPosition(from)
-	if errors.Is(damage, erasure.ErrAhead) {
+	ends := s.knownEnds(ctx, from.Seq) // the segment may have been dropped since
+	switch again := s.log.CheckPosition(from); {
+	case errors.Is(again, erasure.ErrDropped) && damage != nil:
+		return nil, fmt.Errorf("cas: the index %s is older than what was dropped from the log: %w: %w", s.indexPath, index.ErrCorrupt, again)
+	case errors.Is(damage, erasure.ErrAhead):
 		return nil, fmt.Errorf("the index %s covers more than the log holds: were all data directories given? "+
 			"If the log is right, remove the index file and start again, and it is built anew: %w", s.indexPath, damage)
-	}
-	if damage == nil {
-		damage = s.knownVerdicts(ctx, from.Seq)
+	case damage == nil:
+		damage = ends
 	}
 	if damage != nil && !isDamage(damage) {
 		return nil, damage
@@ -100,9 +103,9 @@ func isDamage(err error) bool {
 
 func isMutation(kind uint8) bool { return kind == kindMutation }
 
-// knownVerdicts tells the log every verdict that was ever written: those in the index and those in the log behind it. A
-// segment's verdict lies in a later segment, so all must be known before records count.
-func (s *Store) knownVerdicts(ctx context.Context, from uint64) error {
+// knownEnds tells the log every verdict and drop that was ever written: those in the index and those in the log behind it. They lie
+// in later segments than the one they are about, so all must be known before records count.
+func (s *Store) knownEnds(ctx context.Context, from uint64) error {
 	var vs []erasure.Verdict
 	v, err := s.idx.View()
 	if err != nil {
@@ -121,32 +124,60 @@ func (s *Store) knownVerdicts(ctx context.Context, from uint64) error {
 	if err := it.Err(); err != nil {
 		return err
 	}
+	dropped, err := droppedSegments(v)
+	if err != nil {
+		return err
+	}
+	s.log.SetDropped(dropped)
 	if err := s.log.SetVerdicts(vs); err != nil {
 		return err
 	}
-	if _, err := s.log.FindVerdicts(ctx, from, kindMutation, verdictsOf); err != nil {
-		return fmt.Errorf("look for verdicts: %w", err)
+	if _, err := s.log.FindEnds(ctx, from, kindMutation, endsOf); err != nil {
+		return fmt.Errorf("look for verdicts and drops: %w", err)
 	}
 	return nil
 }
 
-// verdictsOf returns the verdicts that a mutation record writes.
-func verdictsOf(r erasure.Replayed) (vs []erasure.Verdict, err error) {
+// droppedSegments returns the segments that the catalog says were dropped.
+func droppedSegments(v *index.View) (ids []erasure.SegmentID, err error) {
+	it := v.Iter(index.Segments, nil, nil)
+	defer it.Close()
+	for it.Next() {
+		n, err := parseSegmentKey(it.Entry().Key)
+		if err != nil {
+			return nil, fmt.Errorf("cas: dropped segment %x: %w", it.Entry().Key, err)
+		}
+		ids = append(ids, erasure.SegmentID(n))
+	}
+	return ids, it.Err()
+}
+
+// endsOf returns the verdicts and drops that a mutation record writes.
+func endsOf(r erasure.Replayed) (e erasure.Ends, err error) {
 	m, err := decodeMutation(r.Label, r.Body)
 	if err != nil {
-		return nil, err
+		return e, err
 	}
 	for _, op := range m.Ops {
-		if op.Table != index.Verdicts || op.Delete {
+		if op.Delete {
 			continue
 		}
-		v, err := decodeVerdict(op.Key, op.Value)
-		if err != nil {
-			return nil, err
+		switch op.Table {
+		case index.Verdicts:
+			v, err := decodeVerdict(op.Key, op.Value)
+			if err != nil {
+				return e, err
+			}
+			e.Verdicts = append(e.Verdicts, v)
+		case index.Segments: // a row says that the segment was dropped
+			n, err := parseSegmentKey(op.Key)
+			if err != nil {
+				return e, fmt.Errorf("cas: dropped segment %x: %w", op.Key, err)
+			}
+			e.Drops = append(e.Drops, erasure.SegmentID(n))
 		}
-		vs = append(vs, v)
 	}
-	return vs, nil
+	return e, nil
 }
 
 func decodeVerdict(key, value []byte) (v erasure.Verdict, err error) {

@@ -44,6 +44,7 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	l.segMu.Lock()
 	l.maxID++
 	s.id = l.maxID
+	l.creating[s.id] = struct{}{}
 	l.segMu.Unlock()
 	o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), settled: make(chan struct{}), lane: laneMetadata}
 	if c == Data {
@@ -51,10 +52,14 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	}
 	if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
 		l.discard(o)
+		l.segMu.Lock()
+		delete(l.creating, s.id)
+		l.segMu.Unlock()
 		return nil, err
 	}
 	l.segMu.Lock()
 	l.segs[s.id] = s
+	delete(l.creating, s.id)
 	l.learnParity(m)
 	l.segMu.Unlock()
 	return o, nil

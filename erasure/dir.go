@@ -36,7 +36,8 @@ const (
 const (
 	laneMetadata = iota
 	laneData
-	laneControl // creating, preallocating, sealing
+	laneControl    // creating, preallocating, sealing
+	laneBackground // removing files, writing snapshots
 	laneCount
 )
 

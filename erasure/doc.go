@@ -150,6 +150,14 @@ A verdict (segment, number of stripes, digest of the last one) is committed as a
 fails while it is open also ends by a verdict, at its last durable stripe; what came after is appended again to a new
 segment on the directories that are left, with the same m and a smaller k.
 
+# Dropping
+
+A segment leaves the live set in memory first (Retire). Then a record, made durable by the layer above, says that it was dropped, and its
+files are removed (Drop). From that record on its number is void: whichever directory brings files of it, now or later, they are never
+read, and are removed when a start has recovered. A drop in a stripe that a verdict voids, or in a segment that was dropped itself, does
+not count. Drops must be told at each start (SetDropped), or the list of what was live below some number (Live, SetLive): what is not in
+it is void. Numbers are not used again.
+
 # Scrub and heal
 
 A scrub reads every shard of every committed stripe past the page cache. A shard is right when it is valid, its header has what the

@@ -18,6 +18,7 @@ var (
 	ErrEmptyDirs   = errors.New("erasure: directories hold no store")
 	ErrTooLarge    = errors.New("erasure: record too large")
 	ErrSegmentOpen = errors.New("erasure: segment still takes stripes")
+	ErrDropped     = errors.New("erasure: segment was dropped")
 	ErrVerdict     = errors.New("erasure: conflicting verdicts")
 	ErrInUse       = errors.New("erasure: data directory is in use") // shard files that are needed lie there, or may
 )

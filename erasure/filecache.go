@@ -51,8 +51,8 @@ func (c *fileCache) get(s *segment, shard int, d *dir) (*cachedFile, error) {
 	cf := &cachedFile{key: key, f: f, users: 1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.files[key]; ok || c.closed || s.dirOf(shard) != d || s.moves.Load() != moves {
-		cf.gone = true // another reader was faster, or the shard has moved, perhaps there and back
+	if _, ok := c.files[key]; ok || c.closed || s.dirOf(shard) != d || s.moves.Load() != moves || s.gate.isShut() {
+		cf.gone = true // another reader was faster, or the shard has moved, perhaps there and back, or the segment goes
 		return cf, nil
 	}
 	c.files[key] = c.order.PushFront(cf)
@@ -106,12 +106,21 @@ func (c *fileCache) forget(key fileKey) {
 
 // forgetDir drops the files of a directory.
 func (c *fileCache) forgetDir(d *dir) {
+	c.forgetAll(func(key fileKey) bool { return key.d == d })
+}
+
+// forgetSegment drops the files of a segment.
+func (c *fileCache) forgetSegment(id SegmentID) {
+	c.forgetAll(func(key fileKey) bool { return key.segment == id })
+}
+
+func (c *fileCache) forgetAll(which func(fileKey) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var next *list.Element
 	for e := c.order.Front(); e != nil; e = next {
 		next = e.Next()
-		if e.Value.(*cachedFile).key.d == d {
+		if which(e.Value.(*cachedFile).key) {
 			c.drop(e)
 		}
 	}

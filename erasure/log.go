@@ -42,6 +42,9 @@ type Log struct {
 	segs     map[SegmentID]*segment
 	maxID    SegmentID // highest segment number ever seen
 	verdicts map[SegmentID]Verdict
+	voids    voidSet
+	retired  map[SegmentID]*segment // out of the live set, not dropped yet
+	creating map[SegmentID]struct{} // numbers that were given to segments whose files are being made
 
 	marksMu  sync.Mutex
 	marks    map[SegmentID]uint32 // highest synced mark seen in any header

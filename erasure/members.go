@@ -121,9 +121,11 @@ func (l *Log) relearnParity() {
 	m := l.code().M
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
-	for _, s := range l.segs {
-		if s.known {
-			m = min(m, s.m)
+	for _, segs := range []map[SegmentID]*segment{l.segs, l.retired} { // what was retired may come back, until its drop is durable
+		for id, s := range segs {
+			if s.known && !l.voids.has(id) {
+				m = min(m, s.m)
+			}
 		}
 	}
 	l.parity.Store(int32(m))

@@ -18,6 +18,7 @@ type metrics struct {
 	corrupt       prometheus.Counter
 	scrubbed      prometheus.Counter
 	moved         prometheus.Counter
+	dropped       prometheus.Counter
 	findings      *prometheus.CounterVec
 
 	directories *prometheus.Desc
@@ -47,6 +48,7 @@ func newMetrics(l *Log, reg prometheus.Registerer) (*metrics, error) {
 		corrupt:       counter("casd_log_corrupt_total", "Stripes found with fewer than k valid shards where all should be valid."),
 		scrubbed:      counter("casd_log_scrubbed_bytes_total", "Bytes that scrubs read from shard files."),
 		moved:         counter("casd_log_moved_bytes_total", "Bytes of shard files that were written to another directory by moves."),
+		dropped:       counter("casd_log_dropped_segments_total", "Segments that were dropped and their files removed."),
 		findings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "casd_log_scrub_findings_total", Help: "Damage that scrubs found, by kind."},
 			[]string{"kind"}),
 		directories: prometheus.NewDesc("casd_log_directories", "Data directories by state.", []string{"state"}, nil),
@@ -78,7 +80,7 @@ func (m *metrics) unregister() {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.stripes[Metadata], m.stripes[Data], m.stripes[Snapshot], m.fsync, m.commitRecords, m.commitBytes,
-		m.degraded, m.reconstructed, m.healed, m.corrupt, m.scrubbed, m.moved, m.findings}
+		m.degraded, m.reconstructed, m.healed, m.corrupt, m.scrubbed, m.moved, m.dropped, m.findings}
 }
 
 // Describe implements prometheus.Collector.

@@ -27,6 +27,7 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{opt: opt, fs: opt.FS, log: opt.Logger, segs: map[SegmentID]*segment{}, verdicts: map[SegmentID]Verdict{}, marks: map[SegmentID]uint32{},
+		voids: voidSet{ids: map[SegmentID]bool{}}, retired: map[SegmentID]*segment{}, creating: map[SegmentID]struct{}{},
 		pipe: make(chan pipeItem, 64), room: make(chan struct{}), kick: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.members.changing = make(chan struct{}, 1)
 	l.writer = l.random()
@@ -266,7 +267,7 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 }
 
 // SetVerdicts tells the log of verdicts: those of the catalog, then those found in the tail of the log. Telling twice does
-// no harm; two different verdicts on one segment are ErrVerdict. It is called before Recover and not concurrently with
+// no harm; two different verdicts on one segment are ErrVerdict; one on a segment that was dropped is passed over. It is called before Recover and not concurrently with
 // anything else.
 func (l *Log) SetVerdicts(vs []Verdict) error {
 	for _, v := range vs {
@@ -274,6 +275,10 @@ func (l *Log) SetVerdicts(vs []Verdict) error {
 			return fmt.Errorf("%w: no segment", ErrVerdict)
 		}
 		l.segMu.Lock()
+		if l.voids.has(v.Segment) {
+			l.segMu.Unlock()
+			continue
+		}
 		old, ok := l.verdicts[v.Segment]
 		if !ok {
 			l.verdicts[v.Segment] = v
@@ -298,14 +303,17 @@ func (l *Log) SetVerdicts(vs []Verdict) error {
 	return nil
 }
 
-// CheckPosition returns ErrAhead when the log does not hold the stripe that p names, and ErrUnavailable when so much is out
-// of reach that nobody knows.
+// CheckPosition returns ErrAhead when the log does not hold the stripe that p names, ErrDropped when its segment was dropped
+// as far as the log was told, and ErrUnavailable when so much is out of reach that nobody knows.
 func (l *Log) CheckPosition(p Position) error {
 	if p.Seq == 0 {
 		return nil
 	}
 	if l.blind() {
 		return fmt.Errorf("%w: %d directories are out of service", ErrUnavailable, l.outOfService())
+	}
+	if l.void(p.Segment) {
+		return fmt.Errorf("%w: segment %016x", ErrDropped, uint64(p.Segment))
 	}
 	s := l.lookup(p.Segment)
 	if s == nil {

@@ -24,10 +24,11 @@ func (l *Log) Read(ctx context.Context, loc Location, dst []byte) ([]byte, error
 		return dst, ErrClosed
 	}
 	p := loc.place()
-	s := l.lookup(p.segment)
+	s := l.use(p.segment)
 	if s == nil {
 		return dst, fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(p.segment))
 	}
+	defer s.gate.leave()
 	if !s.known {
 		return dst, fmt.Errorf("%w: segment %016x", ErrUnavailable, uint64(p.segment))
 	}

@@ -11,15 +11,17 @@ import (
 //
 // Stripes are read one after the other, and whole when most of their bodies are wanted; in memory are one stripe and one
 // directory stripe. An error of fn ends it and is returned. What cannot be read is left out; the error says at the end what is
-// missing: it matches ErrCorrupt or ErrUnavailable. ErrNotFound says that the segment is not live.
+// missing: it matches ErrCorrupt or ErrUnavailable. ErrNotFound says that the segment is not live, or was dropped
+// meanwhile; fn must not wait for that.
 func (l *Log) ReadSegment(ctx context.Context, id SegmentID, bodies func(kind uint8) bool, fn func(Replayed) error) error {
 	if l.closed.Load() {
 		return ErrClosed
 	}
-	s := l.lookup(id)
+	s := l.use(id)
 	if s == nil {
 		return fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
 	}
+	defer s.gate.leave()
 	if !l.isSealed(s) { // where it ends may depend on other segments
 		if err := l.surveyAll(ctx); err != nil {
 			return err
@@ -35,6 +37,9 @@ func (l *Log) ReadSegment(ctx context.Context, id SegmentID, bodies func(kind ui
 	for e, err := range l.stripesAfter(ctx, s, 0) {
 		if cerr := ctx.Err(); cerr != nil {
 			return cerr
+		}
+		if s.gate.isShut() { // who drops it waits
+			return fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
 		}
 		if err != nil {
 			r.missing(s.id, err)

@@ -9,7 +9,7 @@ import (
 
 // Recover ends every segment that is neither sealed nor ended where it was torn, makes what counts durable on all present
 // directories, and opens the log for writing. It returns the new verdicts; the caller commits them, as mutations, before
-// anything else is served. When the membership rule forbids writing it decides nothing, returns nothing, and WriteState
+// anything else is served. What is left of void segments is removed in the background. When the membership rule forbids writing it decides nothing, returns nothing, and WriteState
 // says why.
 func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 	if l.recovered.Load() {
@@ -55,6 +55,9 @@ func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 		l.log.LogAttrs(ctx, slog.LevelInfo, "segment recovered", slog.Uint64("segment", uint64(v.Segment)), slog.Uint64("stripes", uint64(v.Stripes)))
 	}
 	l.recovered.Store(true)
+	if l.anyVoid() {
+		l.background.Go(func() { l.sweep(l.dirs()) })
+	}
 	return vs, nil
 }
 
@@ -69,6 +72,9 @@ func (l *Log) resume() {
 	l.marksMu.Unlock()
 	var pos Position
 	for _, s := range l.liveSegments() {
+		if s.class == Snapshot {
+			continue
+		}
 		s.mu.Lock()
 		seq = max(seq, s.lastSeq)
 		if s.count > 0 && s.lastSeq > pos.Seq {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"slices"
 
 	"github.com/zeebo/xxh3"
 )
@@ -22,60 +21,26 @@ const damageMax = 16
 //
 // An error of fn ends the replay and is returned. What cannot be read is left out; the replay goes on, and the error says
 // at its end what is missing: it matches ErrCorrupt or ErrUnavailable. In memory is one stripe, or one directory stripe, of
-// each segment whose sequences overlap.
+// each segment whose sequences overlap. fn must not wait for a Drop. Snapshots are not replayed.
 func (l *Log) Replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(Replayed) error) error {
-	return l.replay(ctx, after, bodies, func(_ stripeInfo, r Replayed) error { return fn(r) })
-}
-
-// FindVerdicts reads the verdicts out of the log behind a sequence and sets those that count. kind is that of the records
-// that may hold verdicts, and decode gives the verdicts of one. It returns what was set, the oldest first. It is called
-// after SetVerdicts with those of the catalog, before Replay.
-//
-// A stripe that a later verdict voids may hold a verdict too, which then never counted and may say something else.
-// Sequences follow time, so the latest records are looked at first.
-func (l *Log) FindVerdicts(ctx context.Context, after uint64, kind uint8, decode func(Replayed) ([]Verdict, error)) ([]Verdict, error) {
-	type found struct {
-		segment SegmentID
-		stripe  uint32
-		vs      []Verdict
-	}
-	var all []found
-	damage := l.replay(ctx, after, func(k uint8) bool { return k == kind }, func(st stripeInfo, r Replayed) error {
-		if r.Kind != kind {
-			return nil
-		}
-		vs, err := decode(r)
-		if len(vs) > 0 {
-			all = append(all, found{r.Location.Segment(), st.number, vs})
-		}
+	r := &replay{l: l, bodies: bodies, fn: func(_ stripeInfo, rec Replayed) error { return fn(rec) }}
+	if err := r.run(ctx, after); err != nil {
 		return err
-	})
-	if damage != nil && !errors.Is(damage, ErrCorrupt) && !errors.Is(damage, ErrUnavailable) {
-		return nil, damage // damage is for Replay to report
 	}
-	var set []Verdict
-	for _, f := range slices.Backward(all) {
-		l.segMu.RLock()
-		end, ended := l.verdicts[f.segment]
-		l.segMu.RUnlock()
-		if ended && f.stripe >= end.Stripes {
-			continue
-		}
-		if err := l.SetVerdicts(f.vs); err != nil {
-			return nil, err
-		}
-		set = append(set, f.vs...)
-	}
-	slices.Reverse(set)
-	return set, nil
+	return errors.Join(r.damage...)
 }
 
-func (l *Log) replay(ctx context.Context, after uint64, bodies func(kind uint8) bool, fn func(stripeInfo, Replayed) error) error {
+// run replays all segments that hold what belongs to the sequence of the log: snapshots do not.
+func (r *replay) run(ctx context.Context, after uint64) error {
+	l := r.l
 	if err := l.surveyAll(ctx); err != nil {
 		return err
 	}
 	var h cursorHeap
 	for _, s := range l.liveSegments() {
+		if s.class == Snapshot {
+			continue
+		}
 		s.mu.Lock()
 		first, last := s.firstSeq, s.lastSeq
 		s.mu.Unlock()
@@ -89,19 +54,17 @@ func (l *Log) replay(ctx context.Context, after uint64, bodies func(kind uint8) 
 			c.close()
 		}
 	}()
-	r := &replay{l: l, bodies: bodies, fn: fn}
 	for len(h) > 0 {
 		c := h[0]
-		if c.next == nil {
-			c.next, c.stop = iter.Pull2(l.stripesAfter(ctx, c.s, after))
-		} else if err := r.stripe(ctx, c.s, c.cur); err != nil {
+		more, err := c.step(ctx, r, after)
+		if err != nil {
 			return err
 		}
-		if !c.advance(r) {
+		if more {
+			heap.Fix(&h, 0)
+		} else {
 			c.close()
 			heap.Pop(&h)
-		} else {
-			heap.Fix(&h, 0)
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -110,7 +73,7 @@ func (l *Log) replay(ctx context.Context, after uint64, bodies func(kind uint8) 
 	if l.blind() {
 		r.missing(0, fmt.Errorf("%w: %d of %d directories are out of service, and whole segments may lie there", ErrUnavailable, l.outOfService(), len(l.dirs())))
 	}
-	return errors.Join(r.damage...)
+	return nil
 }
 
 // A cursor is a place in a segment that is replayed.
@@ -120,6 +83,20 @@ type cursor struct {
 	cur  dirEntry
 	next func() (dirEntry, error, bool)
 	stop func()
+}
+
+// step replays the stripe at hand and goes on to the next one. It is false at the end, and when the segment is dropped meanwhile.
+func (c *cursor) step(ctx context.Context, r *replay, after uint64) (more bool, err error) {
+	if !c.s.gate.enter() {
+		return false, nil
+	}
+	defer c.s.gate.leave()
+	if c.next == nil {
+		c.next, c.stop = iter.Pull2(r.l.stripesAfter(ctx, c.s, after))
+	} else if err := r.stripe(ctx, c.s, c.cur); err != nil {
+		return false, err
+	}
+	return c.advance(r), nil
 }
 
 func (c *cursor) advance(r *replay) bool {
@@ -163,11 +140,16 @@ type replay struct {
 	bodies func(kind uint8) bool
 	fn     func(stripeInfo, Replayed) error
 	damage []error
+	hurt   map[SegmentID]bool // segments of which something is missing
 }
 
 // missing takes note that a part of a segment cannot be had. Segment 0 stands for segments that nobody knows.
 func (r *replay) missing(id SegmentID, err error) {
 	r.l.log.LogAttrs(context.Background(), slog.LevelError, "part of the log cannot be read", slog.Uint64("segment", uint64(id)), slog.String("cause", err.Error()))
+	if r.hurt == nil {
+		r.hurt = map[SegmentID]bool{}
+	}
+	r.hurt[id] = true
 	if len(r.damage) < damageMax {
 		r.damage = append(r.damage, err)
 	}

@@ -73,7 +73,7 @@ type ScrubResult struct {
 // rewritten that k valid shards do not prove, and nothing is deleted. A file of an open segment is not written anew.
 //
 // It runs beside reads, commits and seals and takes no lock of theirs; scrubs of one segment wait for each other. In memory
-// are one stripe with its parity, its payload, and one directory stripe. Damage is no error. Errors are ErrNotFound,
+// are one stripe with its parity, its payload, and one directory stripe. Damage is no error. Errors are ErrNotFound, also when the segment is dropped meanwhile,
 // ErrUnavailable when no shard file tells who the segment is, ErrClosed, and those of the context, Throttle and Record.
 func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (ScrubResult, error) {
 	if l.closed.Load() {
@@ -86,10 +86,11 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 		return ScrubResult{}, err
 	}
 	defer l.scrubs.unlock(id)
-	s := l.lookup(id)
+	s := l.use(id)
 	if s == nil {
 		return ScrubResult{}, fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
 	}
+	defer s.gate.leave()
 	if !s.known && l.hasEnd(s) && l.goal(s) == 0 {
 		return ScrubResult{}, nil // it never took a stripe
 	}
@@ -352,6 +353,14 @@ func (q *suspectSet) add(id SegmentID) {
 	}
 	if len(q.ids) < suspectsMax {
 		q.ids[id] = struct{}{}
+	}
+}
+
+func (q *suspectSet) remove(ids []SegmentID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range ids {
+		delete(q.ids, id)
 	}
 }
 

@@ -76,6 +76,9 @@ func (c *scrubber) stripe(ctx context.Context, e dirEntry, directory bool) error
 }
 
 func (c *scrubber) throttle(ctx context.Context, each int64) error {
+	if c.s.gate.isShut() { // who drops it waits
+		return fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(c.s.id))
+	}
 	if err := ctx.Err(); err != nil || c.o.Throttle == nil {
 		return err
 	}

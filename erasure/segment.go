@@ -9,7 +9,7 @@ import (
 )
 
 // A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce) never changes after Open
-// made it public. Where its shard files are may change at any time: dirOf and setDir. The rest is guarded by mu.
+// made it public. Where its shard files are may change at any time: dirOf and setDir. gate has a lock of its own; the rest is guarded by mu.
 type segment struct {
 	id    SegmentID
 	class Class
@@ -19,6 +19,7 @@ type segment struct {
 	homes []atomic.Pointer[dir] // which directory holds shard i; nil when no present directory does. Never made longer or shorter
 	moves atomic.Uint32         // how often a home changed
 
+	gate     gate // whoever reads or writes the files of a segment that is not open goes through it
 	mu       sync.Mutex
 	open     bool // this process appends to it
 	sealed   bool
