@@ -18,6 +18,7 @@ type metrics struct {
 	conflicts               prometheus.Counter
 	cacheHits, cacheMisses  prometheus.Counter
 	damagedChunks           prometheus.Counter
+	indexRebuilds           prometheus.Counter
 	scrubTime, scrubOutcome prometheus.Gauge
 }
 
@@ -36,6 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		cacheHits:     counter("casd_cache_hits_total", "Chunks served from the chunk cache."),
 		cacheMisses:   counter("casd_cache_misses_total", "Chunks that were not in the chunk cache."),
 		damagedChunks: counter("casd_damaged_chunks_total", "Chunks that could not be rebuilt when they were read."),
+		indexRebuilds: counter("casd_index_rebuilds_total", "Times that this process built the index anew, since it was missing or damaged."),
 		scrubTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_scrub_last_completed_timestamp_seconds",
 			Help: "When the last scrub ended that read the whole store, seconds since 1970; 0: none that is known."}),
 		scrubOutcome: prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_scrub_last_outcome",
@@ -46,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 	}
 	m.register(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits, m.cacheMisses,
-		m.damagedChunks, m.chunkBytes, m.batch, m.scrubTime, m.scrubOutcome)
+		m.damagedChunks, m.indexRebuilds, m.chunkBytes, m.batch, m.scrubTime, m.scrubOutcome)
 	m.scrubOutcome.Set(-1)
 	return m
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -296,7 +297,11 @@ func chunkRow(p erasure.Placed) (index.Chunk, error) {
 // openIndex opens the index, or begins a new one when it is missing or damaged: everything in it comes from the log.
 func (s *Store) openIndex() error {
 	o := index.Options{Path: s.indexPath, Logger: s.opts.Logger, Metrics: s.opts.Metrics}
-	var err error
+	info, err := os.Stat(s.indexPath)
+	if (errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0) && !s.log.Created() {
+		s.metrics.indexRebuilds.Inc()
+		s.opts.Logger.Warn("the index is missing; it is built anew from the log", slog.String("file", s.indexPath))
+	}
 	if s.idx, err = index.Open(o); err == nil || !isCorruptIndex(err) {
 		return err
 	}
@@ -309,6 +314,7 @@ func (s *Store) openIndex() error {
 
 // setIndexAside makes room for a new index, for a reason.
 func (s *Store) setIndexAside(reason error) error {
+	s.metrics.indexRebuilds.Inc()
 	aside := s.indexPath + ".damaged"
 	s.opts.Logger.Error("the index is damaged; it is set aside and built anew from the log", slog.String("file", s.indexPath),
 		slog.String("aside", aside), slog.Any("error", reason))
