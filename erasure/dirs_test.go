@@ -152,13 +152,19 @@ func TestRefusedDirectories(t *testing.T) {
 
 func copyDir(t *testing.T, fs *faultfs.FS, from, to string) {
 	t.Helper()
+	copyFrom(t, fs, from, fs, to)
+}
+
+// copyFrom is copyDir from one file system to another.
+func copyFrom(t *testing.T, src *faultfs.FS, from string, fs *faultfs.FS, to string) {
+	t.Helper()
 	if err := fs.MkdirAll(to + "/segments"); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range fs.Files(from) {
-		info, _ := fs.Stat(f)
+	for _, f := range src.Files(from) {
+		info, _ := src.Stat(f)
 		b := make([]byte, info.Size)
-		r, err := fs.OpenFile(f, os.O_RDONLY)
+		r, err := src.OpenFile(f, os.O_RDONLY)
 		if err != nil {
 			t.Fatal(err)
 		}

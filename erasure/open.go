@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,7 @@ type shardFile struct {
 	id     SegmentID
 	class  Class
 	index  int
+	size   int64
 	footer *footer // nil: not sealed, as far as this file tells
 	first  *header // the first one that is right, when there is no footer
 	broken error   // the directory gave an error and said nothing about the file
@@ -154,7 +156,7 @@ func (l *Log) identify(f *shardFile, path string) error {
 		f.broken = err
 		return nil
 	}
-	if fi.Size < blockBytes {
+	if f.size = fi.Size; f.size < blockBytes {
 		return nil
 	}
 	b := make([]byte, blockBytes)
@@ -246,15 +248,24 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 			r = 2
 		}
 		if other := s.dirOf(f.index); other != nil {
-			l.log.LogAttrs(context.Background(), slog.LevelWarn, "two copies of a shard file",
-				slog.String("dir", f.d.path), slog.String("dir2", other.path), slog.String("file", shardName(f.id, f.class, f.index)))
+			l.secondCopy(f, other)
 		}
 		if r > rank[f.index] {
 			s.homes[f.index].Store(f.d)
 			rank[f.index] = r
 		}
 	}
-	if foot != nil && foot.nonce == s.nonce {
+	s.shortest = math.MaxInt64
+	sealed := foot != nil && foot.nonce == s.nonce
+	for _, f := range files {
+		if s.dirOf(f.index) != f.d {
+			continue
+		}
+		if s.shortest = min(s.shortest, f.size); sealed && f.footer == nil { // older than the segment: sealing was cut short, or the disk is an old copy
+			l.suspects.add(id)
+		}
+	}
+	if sealed {
 		s.setFooter(*foot)
 		return s
 	}
@@ -264,6 +275,14 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 		}
 	}
 	return s
+}
+
+// secondCopy takes note of a shard file of which other, when it is not nil, has a copy.
+func (l *Log) secondCopy(f shardFile, other *dir) {
+	if other != nil {
+		l.log.LogAttrs(context.Background(), slog.LevelWarn, "two copies of a shard file",
+			slog.String("dir", f.d.path), slog.String("dir2", other.path), slog.String("file", shardName(f.id, f.class, f.index)))
+	}
 }
 
 // SetVerdicts tells the log of verdicts: those of the catalog, then those found in the tail of the log. Telling twice does

@@ -92,6 +92,9 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 	}
 	defer s.gate.leave()
 	if !s.known && l.hasEnd(s) && l.goal(s) == 0 {
+		for _, d := range l.dirs() {
+			d.trust(id)
+		}
 		return ScrubResult{}, nil // it never took a stripe
 	}
 	if !s.known {
@@ -100,6 +103,11 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 	c := l.newScrubber(s, o)
 	defer c.close()
 	if c.view.count == 0 && !c.view.sealed && c.goal == 0 {
+		if !c.view.open {
+			for _, d := range l.dirs() {
+				d.trust(id)
+			}
+		}
 		return c.res, nil
 	}
 	c.open(ctx)
@@ -109,6 +117,7 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 	if err == nil {
 		c.publish()
 		c.reportFiles()
+		c.verified()
 	}
 	if c.findings > 0 {
 		l.log.LogAttrs(ctx, slog.LevelWarn, "segment is damaged", slog.Uint64("segment", uint64(id)), slog.Int64("findings", c.findings), slog.Int64("shards_bad", c.res.ShardsBad),
@@ -337,7 +346,7 @@ func (l *Log) Damaged() []SegmentID {
 }
 
 // suspectsMax bounds the segments that TakeSuspects remembers. The next scrub finds the others.
-const suspectsMax = 1024
+const suspectsMax = 1 << 16
 
 // A suspectSet holds segments in which a read found damage.
 type suspectSet struct {
@@ -365,7 +374,7 @@ func (q *suspectSet) remove(ids []SegmentID) {
 }
 
 // TakeSuspects returns, by number, the segments in which a read since the last call found a shard bad on a directory that
-// is present, at most 1024 of them. A scrub with Repair heals them.
+// is present, or Open a shard file that is older than its segment; at most 65,536 of them. A scrub with Repair heals them.
 func (l *Log) TakeSuspects() []SegmentID {
 	l.suspects.mu.Lock()
 	defer l.suspects.mu.Unlock()

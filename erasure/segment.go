@@ -8,8 +8,9 @@ import (
 	"github.com/klauspost/reedsolomon"
 )
 
-// A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce) never changes after Open
-// made it public. Where its shard files are may change at any time: dirOf and setDir. gate has a lock of its own; the rest is guarded by mu.
+// A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce, shortest) never changes after
+// Open made it public. Where its shard files are may change at any time: dirOf and setDir. gate has a lock of its own; the rest is
+// guarded by mu.
 type segment struct {
 	id    SegmentID
 	class Class
@@ -19,7 +20,9 @@ type segment struct {
 	homes []atomic.Pointer[dir] // which directory holds shard i; nil when no present directory does. Never made longer or shorter
 	moves atomic.Uint32         // how often a home changed
 
-	gate     gate // whoever reads or writes the files of a segment that is not open goes through it
+	gate     gate  // whoever reads or writes the files of a segment that is not open goes through it
+	shortest int64 // length of the shortest shard file that was found; only of those that Open found
+
 	mu       sync.Mutex
 	open     bool // this process appends to it
 	sealed   bool

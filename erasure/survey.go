@@ -171,6 +171,9 @@ func (l *Log) settle(ctx context.Context, s *segment, w *walk) error {
 		l.log.LogAttrs(ctx, slog.LevelError, "durable stripes cannot be found; nothing is deleted", slog.Uint64("segment", uint64(s.id)),
 			slog.Uint64("stripes", uint64(w.lost)), slog.Int("shards_absent", s.absent()))
 	}
+	if n := len(stripes); ended && n > 0 && s.shortest < int64(stripes[n-1].next())*blockBytes {
+		l.suspects.add(s.id) // a shard file is older than the segment
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stripes, s.tail, s.lost, s.surveyed = stripes, tail, w.lost, true
