@@ -14,7 +14,8 @@ request.
   - Operations fail with any error, once or always, by path, kind, or number. They hang until released. No space: a limit by
     path.
   - Rot: flipped bits, cut files. Removal of files that are open: reads, writes and fsyncs of these go on to succeed.
-  - Misdirected and lost writes of lying hardware: Poke writes anything anywhere.
+  - Writes that are cut short, torn at sectors and refused, or acknowledged and then lost, torn or put in a wrong place (Lie). Poke
+    writes anything anywhere.
 
 Files and directories have one device and inode numbers that are not used twice. Locks end with Close, Clone or CrashClone.
 Paths are absolute and clean.
@@ -85,6 +86,7 @@ type FS struct {
 	off    int // operation at which the power goes; -1 never
 	dead   bool
 	rules  map[int]func(Op) (error, <-chan struct{})
+	lies   map[int]func(WriteOp) *Fate
 	nextID int
 	limits map[string]int64
 }
@@ -118,7 +120,8 @@ type move struct {
 
 // New returns an empty file system.
 func New() *FS {
-	return &FS{root: newDir(1), inode: 1, off: -1, rules: map[int]func(Op) (error, <-chan struct{}){}, limits: map[string]int64{}}
+	return &FS{root: newDir(1), inode: 1, off: -1, rules: map[int]func(Op) (error, <-chan struct{}){},
+		lies: map[int]func(WriteOp) *Fate{}, limits: map[string]int64{}}
 }
 
 func newDir(inode uint64) *node {

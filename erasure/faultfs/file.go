@@ -60,6 +60,9 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	if grow := off + int64(len(p)) - int64(len(h.n.data)); grow > 0 && grow > h.fs.free(h.path) {
 		return 0, &fs.PathError{Op: "write", Path: h.path, Err: syscall.ENOSPC}
 	}
+	if fate := h.fs.fate(WriteOp{h.path, off, len(p)}); fate != nil {
+		return h.suffer(fate, p, off)
+	}
 	ch := change{off, append([]byte{}, p...)}
 	h.n.data = ch.do(h.n.data)
 	h.n.pending = append(h.n.pending, ch)
