@@ -200,7 +200,7 @@ func (l *Log) lockDirs(given []*candidateDir) error {
 		switch {
 		case errors.As(err, &held):
 			return &DirError{Path: c.path, Reason: "is in use by another casd (" + held.Holder + "); stop that one first", Err: err}
-		case err != nil && c.form != nil:
+		case err != nil && !fresh: // of a store that is there: the others do without it
 			c.form, c.problem = nil, "cannot be locked: "+err.Error()
 			continue
 		case err != nil:
