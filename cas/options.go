@@ -39,6 +39,8 @@ type Options struct {
 	Logger  *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nothing
 
+	metadataSegmentBytes int64 // see erasure.Options; tests make them small
+
 	noHeal         bool                                                                // tests heal by hand
 	wrapCheckpoint func(write func(context.Context) error) func(context.Context) error // tests make it fail
 }
