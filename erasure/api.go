@@ -15,7 +15,7 @@ type Class uint8
 const (
 	Metadata Class = 1 // mutations, list chunks, small objects
 	Data     Class = 2 // bulk chunks, and the batches that rest on them
-	Snapshot Class = 3 // a whole catalog; written by a later version
+	Snapshot Class = 3 // a whole catalog; see NewSnapshot
 )
 
 // SegmentID numbers segments; numbers are never reused. 0 is no segment.

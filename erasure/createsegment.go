@@ -19,7 +19,9 @@ func (l *Log) createSegment(c Class, bs []*builder) (*openSegment, error) {
 		o, err := l.tryCreate(c, bs)
 		switch {
 		case err == nil:
-			l.openMarks[classIndex(c)].Store(mark{segment: o.id})
+			if c != Snapshot {
+				l.openMarks[classIndex(c)].Store(mark{segment: o.id})
+			}
 			l.log.LogAttrs(context.Background(), slog.LevelDebug, "segment opened", slog.Uint64("segment", uint64(o.id)), slog.String("class", c.String()),
 				slog.Int("k", o.k), slog.Int("m", o.m))
 			return o, nil
@@ -40,15 +42,18 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	if len(dirs) < m+1 {
 		return nil, ErrNoSpace
 	}
-	s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), open: true, surveyed: true}
+	s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), open: true, surveyed: true, unproven: c == Snapshot}
 	l.segMu.Lock()
 	l.maxID++
 	s.id = l.maxID
 	l.creating[s.id] = struct{}{}
 	l.segMu.Unlock()
 	o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), settled: make(chan struct{}), lane: laneMetadata}
-	if c == Data {
+	switch c {
+	case Data:
 		o.lane = laneData
+	case Snapshot:
+		o.lane = laneBackground
 	}
 	if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
 		l.discard(o)

@@ -91,7 +91,8 @@ The record table thus lists what is in a stripe without the bodies, and a frame 
 itself: neither a rotten nor a misdirected read passes.
 
 The stripe sequence orders the stripes of all segments of the store in time. It rises by one with each stripe; there are
-gaps where stripes were void, and at each start.
+gaps where stripes were void, and at each start. The stripes of a snapshot take none: all of them have the last sequence that was
+given when the snapshot was begun.
 
 # Sealed segments
 
@@ -158,6 +159,11 @@ read, and are removed when a start has recovered. A drop in a stripe that a verd
 not count. Drops must be told at each start (SetDropped), or the list of what was live below some number (Live, SetLive): what is not in
 it is void. Numbers are not used again.
 
+# Snapshots
+
+A snapshot is a segment that is written in one go, beside the others, and sealed. It counts when one of its files has a footer; what is
+left of one that has none is void, needs no verdict, and is removed when a start has recovered. Snapshots are not replayed.
+
 # Scrub and heal
 
 A scrub reads every shard of every committed stripe past the page cache. A shard is right when it is valid, its header has what the
@@ -176,7 +182,8 @@ interchangeable stripe by stripe.
 # Bounds
 
 n is at most 16, a body 16 MiB, a label 255 bytes, a payload 256 MiB. In memory are at most UnsyncedBytes of bulk records,
-16 MiB of floating ones, for each running scrub or move one stripe with its parity and payload and one directory stripe, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
+16 MiB of floating ones, for each snapshot
+that is being written three stripes, two of them with parity, and its record tables, for each running scrub or move one stripe with its parity and payload and one directory stripe, four encoded bulk stripes with their parity, the record tables of the open segments, and 512 open
 files for reading.
 */
 package erasure

@@ -177,11 +177,10 @@ func (l *Log) Retire(ids []SegmentID) error {
 			return fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
 		}
 		s.mu.Lock()
-		open, last := s.open, s.lastSeq
+		open, last := s.open || s.unproven, s.lastSeq
 		s.mu.Unlock()
-		_, writing := l.creating[id]
 		switch {
-		case open || writing:
+		case open:
 			return fmt.Errorf("%w: %016x", ErrSegmentOpen, uint64(id))
 		case s.class != Snapshot && last > 0 && last >= pos.Seq:
 			return fmt.Errorf("%w: %016x holds the newest stripe", ErrSegmentOpen, uint64(id))

@@ -6,21 +6,22 @@ import (
 )
 
 var (
-	ErrNotFound    = errors.New("erasure: no such record")                      // proven absent: its segment is not live
-	ErrCorrupt     = errors.New("erasure: fewer than k shards verify")          // matches every CorruptError
-	ErrUnavailable = errors.New("erasure: too many shards are out of reach")    // unknown, not lost: directories are absent, offline or unreadable
-	ErrReadOnly    = errors.New("erasure: too few directories to write safely") // the membership rule forbids writing
-	ErrNoSpace     = errors.New("erasure: no space left")
-	ErrRetry       = errors.New("erasure: segment failed; commit again with its verdict")
-	ErrUncertain   = errors.New("erasure: the outcome of a commit is unknown until a restart") // matches every error of a poisoned log
-	ErrClosed      = errors.New("erasure: log is closed")
-	ErrAhead       = errors.New("erasure: position is ahead of the log")
-	ErrEmptyDirs   = errors.New("erasure: directories hold no store")
-	ErrTooLarge    = errors.New("erasure: record too large")
-	ErrSegmentOpen = errors.New("erasure: segment still takes stripes")
-	ErrDropped     = errors.New("erasure: segment was dropped")
-	ErrVerdict     = errors.New("erasure: conflicting verdicts")
-	ErrInUse       = errors.New("erasure: data directory is in use") // shard files that are needed lie there, or may
+	ErrNotFound       = errors.New("erasure: no such record")                      // proven absent: its segment is not live
+	ErrCorrupt        = errors.New("erasure: fewer than k shards verify")          // matches every CorruptError
+	ErrUnavailable    = errors.New("erasure: too many shards are out of reach")    // unknown, not lost: directories are absent, offline or unreadable
+	ErrReadOnly       = errors.New("erasure: too few directories to write safely") // the membership rule forbids writing
+	ErrNoSpace        = errors.New("erasure: no space left")
+	ErrRetry          = errors.New("erasure: segment failed; commit again with its verdict")
+	ErrUncertain      = errors.New("erasure: the outcome of a commit is unknown until a restart") // matches every error of a poisoned log
+	ErrClosed         = errors.New("erasure: log is closed")
+	ErrAhead          = errors.New("erasure: position is ahead of the log")
+	ErrEmptyDirs      = errors.New("erasure: directories hold no store")
+	ErrTooLarge       = errors.New("erasure: record too large")
+	ErrSegmentOpen    = errors.New("erasure: segment still takes stripes")
+	ErrDropped        = errors.New("erasure: segment was dropped")
+	ErrSnapshotFailed = errors.New("erasure: snapshot could not be written; begin another one")
+	ErrVerdict        = errors.New("erasure: conflicting verdicts")
+	ErrInUse          = errors.New("erasure: data directory is in use") // shard files that are needed lie there, or may
 )
 
 // A CorruptError says which stripe has fewer than k valid shards although every shard was read. It matches ErrCorrupt.

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -106,6 +107,10 @@ func (l *Log) listSegments() error {
 	}
 	for id, files := range byID {
 		s := l.assemble(id, files)
+		if s.class == Snapshot && !s.sealed { // it was never finished, and nothing names it
+			l.voids.ids[id] = !slices.ContainsFunc(files, func(f shardFile) bool { return f.broken != nil })
+			continue
+		}
 		l.segs[id] = s
 		if s.known {
 			l.learnParity(s.m)

@@ -63,7 +63,7 @@ func (o *openSegment) healthy() bool {
 
 // step is how much is preallocated at once in each shard file.
 func (l *Log) step(c Class) int64 {
-	if c == Metadata {
+	if c != Data {
 		return roundUp(min(4<<20, l.opt.MetadataSegmentBytes), blockBytes)
 	}
 	return roundUp(min(32<<20, l.opt.SegmentBytes), blockBytes)
@@ -105,9 +105,8 @@ func (l *Log) reserve(o *openSegment, bs []*builder) error {
 	return errSegmentFailed
 }
 
-// put gives the stripe of b its place in the segment, which has room for it, and its sequence. The caller holds the lock of
-// the class.
-func (l *Log) put(o *openSegment, b *builder) *closedStripe {
+// place gives the stripe of b its place in the segment, which has room for it. The caller holds the lock of the class.
+func (o *openSegment) place(b *builder) *closedStripe {
 	cs := &closedStripe{b: b, stripeInfo: o.next}
 	for _, r := range b.recs {
 		cs.entries = appendTableEntry(cs.entries, tableEntry{r.kind, r.label, uint32(len(r.body))})
@@ -121,6 +120,12 @@ func (l *Log) put(o *openSegment, b *builder) *closedStripe {
 	o.next.block = cs.stripeInfo.next()
 	o.next.ordinal += cs.records
 	o.full += int64(b.payload)
+	return cs
+}
+
+// put gives the stripe of b its place and its sequence.
+func (l *Log) put(o *openSegment, b *builder) *closedStripe {
+	cs := o.place(b)
 	cs.flight = &flight{}
 	l.mu.Lock()
 	l.seq++

@@ -116,13 +116,17 @@ func (l *Log) trySeal(o *openSegment) (footer, error) {
 	})
 }
 
-// eachShard runs fn for every shard of the segment, each in the control lane of its directory.
+// eachShard runs fn for every shard of the segment, each in the control lane of its directory, or in that of a snapshot.
 func (l *Log) eachShard(o *openSegment, fn func(i int) error) error {
 	tasks := make([]task, len(o.dirs))
 	for i, d := range o.dirs {
 		tasks[i] = task{d, func() error { return fn(i) }}
 	}
-	return firstError(runAll(laneControl, tasks))
+	lane := laneControl
+	if o.class == Snapshot {
+		lane = o.lane
+	}
+	return firstError(runAll(lane, tasks))
 }
 
 // Close syncs what was appended, seals the open segments, so that the next Open needs no verdicts, and releases the

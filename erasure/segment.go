@@ -25,6 +25,7 @@ type segment struct {
 
 	mu       sync.Mutex
 	open     bool // this process appends to it
+	unproven bool // a snapshot that is not sealed and read back
 	sealed   bool
 	ended    bool // a verdict ends it
 	verdict  Verdict
