@@ -241,8 +241,3 @@ func (s *Store) RemoveDir(_ context.Context, dir string, lost bool) error {
 func (s *Store) Rebalance(context.Context, ProgressFunc) (moved int64, err error) {
 	return 0, ErrNotImplemented
 }
-
-// RebuildIndex sets the index of a stopped store aside and builds it anew from the log.
-func RebuildIndex(context.Context, Options, ProgressFunc) error {
-	return ErrNotImplemented
-}

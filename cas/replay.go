@@ -274,6 +274,7 @@ func (r *replay) flush() error {
 		}
 		r.batch = r.batch[:0]
 	}
+	r.s.opts.rebuild.tell(r.mutations + r.chunks)
 	full := r.s.idx.OverlayEntries() >= replayEntries || r.s.idx.OverlayBytes() >= r.s.opts.OverlayBytesMax/4
 	if !full || r.s.undecided {
 		return nil
@@ -298,7 +299,7 @@ func chunkRow(p erasure.Placed) (index.Chunk, error) {
 func (s *Store) openIndex() error {
 	o := index.Options{Path: s.indexPath, Logger: s.opts.Logger, Metrics: s.opts.Metrics}
 	info, err := os.Stat(s.indexPath)
-	if (errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0) && !s.log.Created() {
+	if (errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0) && !s.log.Created() && s.opts.rebuild == nil {
 		s.metrics.indexRebuilds.Inc()
 		s.opts.Logger.Warn("the index is missing; it is built anew from the log", slog.String("file", s.indexPath))
 	}

@@ -176,6 +176,11 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	if s.indexPath, err = s.chooseIndexPath(); err != nil {
 		return nil, err
 	}
+	if o.rebuild != nil {
+		if err := o.rebuild.begin(s); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.openIndex(); err != nil {
 		return s, err
 	}

@@ -264,3 +264,26 @@ func Remove(path string) error {
 	}
 	return nil
 }
+
+// Rename gives the file of a closed index another name, in the same directory, with what belongs to it, and makes that durable. What has the name
+// already is replaced.
+func Rename(from, to string) error {
+	if err := os.Remove(to + cleanSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("index: renaming: %w", err)
+	}
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("index: renaming: %w", err)
+	}
+	// Without its clean mark the file is read and proven when it is opened.
+	if err := os.Rename(from+cleanSuffix, to+cleanSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("index: renaming: %w", err)
+	}
+	dir, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return fmt.Errorf("index: renaming: %w", err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("index: renaming: %w", err)
+	}
+	return nil
+}

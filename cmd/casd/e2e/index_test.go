@@ -77,8 +77,17 @@ func TestIndexLost(t *testing.T) {
 			t.Errorf("%s: nothing tells that the index was built anew", c.name)
 		}
 	}
+	command(t, s, exitFailed, stopped, "rebuild-index")
 	stop(t, s)
+	out, _ := command(t, s, exitDone, stopped, "rebuild-index")
+	wantIn(t, out, "index rebuilt in ")
+	if _, err := os.Stat(indexOf(t, s) + ".old"); err != nil {
+		t.Error(err)
+	}
 	start(t, s)
+	if got := listing(t, s); got != want {
+		t.Errorf("casd rebuild-index: the listing is\n%s\nwant\n%s", got, want)
+	}
 	if v := metric(t, s, "casd_index_rebuilds_total"); v != 0 {
 		t.Errorf("after a clean end the index was built anew %v times", v)
 	}
