@@ -177,7 +177,7 @@ func copyFrom(t *testing.T, src *faultfs.FS, from string, fs *faultfs.FS, to str
 	}
 }
 
-func writeFile(t *testing.T, fs *faultfs.FS, path string, b []byte) {
+func writeFile(t testing.TB, fs *faultfs.FS, path string, b []byte) {
 	t.Helper()
 	w, err := fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {

@@ -177,7 +177,8 @@ name, because the true one may come back. So a power loss in the middle leaves n
 
 A move writes a shard file anew in another directory, from the old file, or, where that is not right, from the other shards. It is
 synced, read back and named before the old file goes, so a power loss leaves one of them, or both. Two copies of one shard file are
-interchangeable stripe by stripe.
+interchangeable stripe by stripe: one goes only when every stripe of the other was synced, read past the page cache and found right,
+or made right from the first. Until then the second is not read, but no stripe that it may have is called lost.
 
 # Bounds
 

@@ -38,6 +38,8 @@ type Log struct {
 	scrubs   scrubLocks
 	suspects suspectSet
 
+	duplicates duplicateSet
+
 	segMu    sync.RWMutex
 	segs     map[SegmentID]*segment
 	maxID    SegmentID // highest segment number ever seen

@@ -2,10 +2,9 @@ package erasure
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"slices"
 )
 
 // MoveOptions say how a shard file is moved.
@@ -17,7 +16,7 @@ type MoveOptions struct {
 // MoveShard moves the file of one shard of a segment to another data directory, named by its ID. The new file is written
 // beside, synced, and read back past the page cache; only then it gets its name, durably, readers go over to it, and the
 // old file goes. A reader who has the old file open reads it to the end: the bytes are the same. A power loss leaves the old
-// file, the new one, or both.
+// file, the new one, or both. A copy that the target has already is made right and used.
 //
 // Every stripe is checked on the way. One that the old file does not have right, or all of them when its directory is out of
 // service or the file is gone, is rebuilt from the other shards; what cannot be rebuilt is moved as it is. When the old file
@@ -30,47 +29,35 @@ type MoveOptions struct {
 // ErrNoSpace, ErrUnavailable or ErrCorrupt when the old file cannot be read and not be rebuilt, ErrReadOnly before Recover, ErrClosed,
 // and those of the context and of Throttle. The old file is then as it was.
 func (l *Log) MoveShard(ctx context.Context, id SegmentID, shard int, to string, o MoveOptions) error {
-	if err := l.stopped(); err != nil {
+	s, unlock, err := l.still(ctx, id, shard)
+	if err != nil {
 		return err
 	}
-	if !l.recovered.Load() {
-		return fmt.Errorf("%w: the log is not recovered", ErrReadOnly)
-	}
+	defer unlock()
 	target := l.member(to)
 	if target == nil {
 		return &DirError{Path: to, Reason: "is not a member"}
 	}
-	if err := l.scrubs.lock(ctx, id); err != nil {
+	if err := l.resolve(ctx, s, shard, target, o); err != nil && (ctx.Err() != nil || slices.Contains(l.duplicates.of(id, shard), target)) {
 		return err
 	}
-	defer l.scrubs.unlock(id)
-	s := l.lookup(id)
-	switch {
-	case s == nil:
-		return fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
-	case shard < 0 || shard >= len(s.homes):
-		return fmt.Errorf("%w: segment %016x has no shard %d", ErrNotFound, uint64(id), shard)
-	}
-	s.mu.Lock()
-	open := s.open
-	s.mu.Unlock()
 	old := s.dirOf(shard)
-	switch {
-	case open:
-		return fmt.Errorf("%w: %016x", ErrSegmentOpen, uint64(id))
-	case old == target:
+	if old == target {
 		return nil
 	}
 	m := &mover{l: l, s: s, shardCopier: shardCopier{shard: shard}, old: old, to: target}
-	if err := m.admit(ctx, o); err != nil {
+	m.c = l.newScrubber(s, ScrubOptions{Repair: true, Throttle: o.Throttle})
+	defer m.c.close()
+	if err := m.admit(ctx); err != nil {
 		return err
 	}
-	defer m.c.close()
 	if err := m.copy(ctx); err != nil {
 		return fmt.Errorf("moving shard %d of segment %016x to %s: %w", shard, uint64(id), target.path, err)
 	}
 	l.metrics.moved.Add(float64(m.moved))
-	m.removeOld()
+	if old != nil {
+		l.discardCopy(s, shard, old)
+	}
 	l.log.LogAttrs(ctx, slog.LevelDebug, "shard file moved", slog.String("file", shardName(id, s.class, shard)), slog.String("from", m.from()),
 		slog.String("to", target.path), slog.Int64("bytes", m.moved))
 	return nil
@@ -94,8 +81,8 @@ func (m *mover) from() string {
 }
 
 // admit looks whether the target may have the file, and opens the shard files.
-func (m *mover) admit(ctx context.Context, o MoveOptions) error {
-	l, s := m.l, m.s
+func (m *mover) admit(ctx context.Context) error {
+	s := m.s
 	refuse := func(why string) error { return &DirError{Path: m.to.path, Reason: why} }
 	switch st, _ := m.to.status(); st {
 	case dirOnline:
@@ -109,10 +96,6 @@ func (m *mover) admit(ctx context.Context, o MoveOptions) error {
 			return refuse(fmt.Sprintf("holds shard %d of segment %016x", i, uint64(s.id)))
 		}
 	}
-	if !s.known && !(l.hasEnd(s) && l.goal(s) == 0) {
-		return fmt.Errorf("%w: segment %016x", ErrUnavailable, uint64(s.id))
-	}
-	m.c = l.newScrubber(s, ScrubOptions{Repair: true, Throttle: o.Throttle})
 	m.empty = m.c.view.count == 0 && !m.c.view.sealed && m.c.goal == 0
 	if free, err := m.to.free(); err != nil {
 		return refuse(err.Error())
@@ -148,36 +131,13 @@ func (m *mover) copy(ctx context.Context) error {
 		}
 	}
 	if err := c.name(&c.files[at], name); err != nil {
+		m.l.duplicates.add(m.s.id, m.shard, d) // it may have its name
 		return err
 	}
 	m.l.pause("move")
 	if m.l.lookup(m.s.id) != m.s || !c.rehome(m.shard, m.old, d) {
-		m.remove(d, name)
+		m.l.discardCopy(m.s, m.shard, d)
 		return fmt.Errorf("%w: it was dropped, or a returning directory has it", ErrNotFound)
 	}
 	return nil
-}
-
-// removeOld removes the old file, durably.
-func (m *mover) removeOld() {
-	if m.old == nil {
-		return
-	}
-	m.remove(m.old, m.s.path(m.old, m.shard))
-}
-
-// remove removes a shard file that is used no more, durably. A file that stays is a duplicate.
-func (m *mover) remove(d *dir, path string) {
-	err := errOffline
-	if m.l.present(context.Background(), d) { // else what is at path is somebody else's
-		err = m.c.heal(d, func() error {
-			if err := m.l.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			return m.l.fs.SyncDir(d.segments())
-		})
-	}
-	if err != nil {
-		m.l.log.LogAttrs(context.Background(), slog.LevelWarn, "shard file that is used no more stays", slog.String("path", path), slog.String("cause", err.Error()))
-	}
 }

@@ -473,11 +473,14 @@ func TestCrashDuringMove(t *testing.T) {
 			}
 			opt.FS = mem
 			c = mustLed(t, c.ledger, opt)
+			if dups := c.log.Duplicates(); len(dups) != len(in)-1 {
+				t.Errorf("step %d: the file is in %v, duplicates %v", step, in, dups)
+			}
 			if err := moveFile(t, c, path, to); err != nil {
-				var de *erasure.DirError // the other copy is there
-				if !errors.As(err, &de) || len(in) == 1 {
-					t.Errorf("step %d: %v", step, err)
-				}
+				t.Errorf("step %d: %v", step, err)
+			}
+			if in := whereabouts(mem, 6)[name]; len(in) != 1 || in[0] != to || content(t, mem, inDir(path, to)) != whole {
+				t.Errorf("step %d: after another move it is in %v, not in %d", step, in, to)
 			}
 			if f := leftovers(mem); f != "" {
 				t.Errorf("step %d: %s is left", step, f)

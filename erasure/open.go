@@ -256,8 +256,11 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 			l.secondCopy(f, other)
 		}
 		if r > rank[f.index] {
-			s.homes[f.index].Store(f.d)
+			f.d = s.homes[f.index].Swap(f.d)
 			rank[f.index] = r
+		}
+		if f.d != nil {
+			l.duplicates.add(id, f.index, f.d)
 		}
 	}
 	s.shortest = math.MaxInt64

@@ -70,7 +70,7 @@ type ScrubResult struct {
 //
 // With Repair, a bad shard is rewritten in place, and a missing shard file is written anew to a directory that holds no other
 // shard of the segment. Both are synced and read back past the page cache; a new file gets its name only then. Nothing is
-// rewritten that k valid shards do not prove, and nothing is deleted. A file of an open segment is not written anew.
+// rewritten that k valid shards do not prove, and nothing is deleted but the second copy of a shard file, see ResolveDuplicate. A file of an open segment is not written anew.
 //
 // It runs beside reads, commits and seals and takes no lock of theirs; scrubs of one segment wait for each other. In memory
 // are one stripe with its parity, its payload, and one directory stripe. Damage is no error. Errors are ErrNotFound, also when the segment is dropped meanwhile,
@@ -99,6 +99,11 @@ func (l *Log) ScrubSegment(ctx context.Context, id SegmentID, o ScrubOptions) (S
 	}
 	if !s.known {
 		return ScrubResult{}, fmt.Errorf("%w: segment %016x", ErrUnavailable, uint64(id))
+	}
+	if o.Repair && l.recovered.Load() {
+		if err := l.resolveAll(ctx, s, MoveOptions{Throttle: o.Throttle}); err != nil {
+			return ScrubResult{}, err
+		}
 	}
 	c := l.newScrubber(s, o)
 	defer c.close()

@@ -293,7 +293,7 @@ func (c *scrubber) settle(ctx context.Context, st *scrubbedStripe, e dirEntry) {
 		switch {
 		case f.absent:
 			absent++
-		case !f.missing && (outOfReach(sh.err) || !f.readable()):
+		case !f.missing && (outOfReach(sh.err) || !f.readable()), c.l.duplicates.promising(c.s.id, i):
 			unknown++
 		}
 		var found *Finding

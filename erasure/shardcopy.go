@@ -1,8 +1,8 @@
 package erasure
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -19,10 +19,11 @@ type shardCopier struct {
 	target int   // of c.files: the copy that is made right
 	copies []int // of c.files, in the order in which they are asked; a target that is there is the first
 
-	run   []runStripe // that follow one another and are not done
-	at    int64       // the file is done up to here
-	lost  int64       // stripes, or stretches between them, that are not known to be right
-	moved int64       // bytes that were written
+	run    []runStripe // that follow one another and are not done
+	at     int64       // the file is done up to here
+	lost   int64       // stripes, or stretches between them, that are not known to be right
+	unread int64       // of these, stripes that another copy may have
+	moved  int64       // bytes that were written
 }
 
 type runStripe struct {
@@ -37,6 +38,7 @@ func (m *shardCopier) fresh() bool { return m.copies[0] != m.target }
 // file got what the first copy has. An error says that the target is not to be used.
 func (m *shardCopier) all(ctx context.Context) error {
 	c := m.c
+	c.prev, c.chained = id16{}, true
 	var err error
 	if c.view.sealed {
 		err = m.sealed(ctx)
@@ -210,7 +212,7 @@ func (m *shardCopier) finishRun(ctx context.Context) error {
 		switch {
 		case good == nil:
 			if m.lost++; m.fresh() && !ok {
-				return m.unavailable(st.offset())
+				return c.l.beyond(c.s, st.offset())
 			}
 		case m.fresh():
 			copy(buf[st.offset()-m.at:], good)
@@ -251,10 +253,15 @@ func (m *shardCopier) right(st runStripe, b []byte) bool {
 // find returns the shard of a stripe that the first copy does not have right, or nil: from another copy, or from the other shards.
 func (m *shardCopier) find(ctx context.Context, st runStripe) ([]byte, error) {
 	c := m.c
+	unread := int64(0)
 	for _, from := range m.copies[1:] {
 		b := make([]byte, st.stored())
-		if err, _ := c.readFile(ctx, from, b, st.offset()); err == nil && m.right(st, b) {
+		err, _ := c.readFile(ctx, from, b, st.offset())
+		if err == nil && m.right(st, b) {
 			return b, nil
+		}
+		if outOfReach(err) {
+			unread = 1
 		}
 	}
 	if err := m.throttle(ctx, st.stored()*int64(c.s.k)); err != nil {
@@ -276,6 +283,7 @@ func (m *shardCopier) find(ctx context.Context, st runStripe) ([]byte, error) {
 		}
 	}
 	if all.truth == nil {
+		m.unread += unread
 		return nil, nil
 	}
 	c.l.suspects.add(c.s.id) // the others may be no better
@@ -298,7 +306,7 @@ func (m *shardCopier) raw(ctx context.Context, end int64) error {
 			return err
 		}
 		if err, _ := m.c.readFile(ctx, m.copies[0], b, m.at); err != nil {
-			return errors.Join(m.unavailable(m.at), ctx.Err())
+			return cmp.Or(ctx.Err(), m.c.l.beyond(m.c.s, m.at))
 		}
 		if err := m.write(b, m.at); err != nil {
 			return err
@@ -307,15 +315,6 @@ func (m *shardCopier) raw(ctx context.Context, end int64) error {
 	}
 	m.c.chained = false
 	return nil
-}
-
-// unavailable says that what lies at off can neither be read nor rebuilt.
-func (m *shardCopier) unavailable(off int64) error {
-	s := m.c.s
-	if m.c.l.outOfService() > 0 {
-		return fmt.Errorf("%w: shard %d of segment %016x at offset %d", ErrUnavailable, m.shard, uint64(s.id), off)
-	}
-	return fmt.Errorf("erasure: shard %d cannot be read: %w", m.shard, &CorruptError{Segment: s.id, Offset: off, Need: s.k})
 }
 
 // write puts b into the target. What was written is synced and read back before the copier is through.
