@@ -108,7 +108,10 @@ type DirInfo struct {
 	Member
 	State  string // how it is: "online", "full", "healing", "draining", "offline", "absent"
 	Reason string // why it is not online
-	Free   int64  // bytes
+	Free   int64  // bytes that may still be written; 0 when it cannot be asked
+	Total  int64  // bytes of its file system that are in use or free
+	Shards int    // shard files of live segments that lie there
+	Bytes  int64  // of these files, preallocation not included
 	Device uint64 // st_dev
 }
 

@@ -13,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/casd/casd/erasure"
@@ -26,6 +25,14 @@ const (
 	kindMut     = 2
 	kindVerdict = 3
 )
+
+// A tester is what a *testing.T and a *rapid.T have in common.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
 
 // A ledger remembers what was sent and what was acknowledged, over all crashes of one store.
 type ledger struct {
@@ -98,7 +105,7 @@ func mutationLabel(csn uint64) []byte { return []byte(fmt.Sprintf("m%d", csn)) }
 
 // open opens, checks everything that was acknowledged, recovers, and commits the verdicts. An error is one of the file
 // system; broken promises are reported as failures of the test.
-func (led *ledger) open(t testing.TB, opt erasure.Options) (*client, error) {
+func (led *ledger) open(t tester, opt erasure.Options) (*client, error) {
 	c := &client{ledger: led, locations: map[string]erasure.Location{}}
 	opt.OnDurable = c.durable
 	log, err := erasure.Open(context.Background(), opt)
@@ -121,7 +128,7 @@ func (c *client) durable(ps []erasure.Placed) {
 	}
 }
 
-func (c *client) start(t testing.TB) error {
+func (c *client) start(t tester) error {
 	ctx := context.Background()
 	c.log.SetDropped(slices.Collect(maps.Keys(c.cat.drops)))
 	if err := c.log.SetVerdicts(slices.Collect(maps.Values(c.cat.verdicts))); err != nil {
@@ -201,7 +208,7 @@ func (c *client) start(t testing.TB) error {
 }
 
 // check reads everything that was acknowledged.
-func (c *client) check(t testing.TB) error {
+func (c *client) check(t tester) error {
 	for label := range c.acked {
 		c.locMu.Lock()
 		loc, ok := c.locations[label]

@@ -131,14 +131,20 @@ func (d *dir) refreshFull(need int64) {
 
 // free asks how many bytes may still be written.
 func (d *dir) free() (int64, error) {
-	ch := make(chan int64, 1)
+	info, err := d.space()
+	return info.Free, err
+}
+
+// space asks about the file system.
+func (d *dir) space() (FSInfo, error) {
+	ch := make(chan FSInfo, 1)
 	err, _ := d.guard(context.Background(), func() error {
 		info, err := d.fs.Statfs(d.path)
-		ch <- info.Free
+		ch <- info
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return FSInfo{}, err
 	}
 	return <-ch, nil
 }

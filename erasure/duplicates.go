@@ -289,8 +289,8 @@ func (l *Log) order(c *scrubber, copies []int, shard int, prefer *dir) {
 				r.same++
 			}
 		}
-		if st, _ := d.status(); st != dirOnline {
-			r.same += shardsMax // full, or being emptied
+		if d.draining() {
+			r.same += shardsMax
 		}
 		r.free, _ = d.free() // one that cannot be asked comes last
 		ranks[i] = r

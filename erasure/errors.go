@@ -20,6 +20,7 @@ var (
 	ErrSegmentOpen    = errors.New("erasure: segment still takes stripes")
 	ErrDropped        = errors.New("erasure: segment was dropped")
 	ErrSnapshotFailed = errors.New("erasure: snapshot could not be written; begin another one")
+	ErrNoHome         = errors.New("erasure: no directory can take a shard file")
 	ErrVerdict        = errors.New("erasure: conflicting verdicts")
 	ErrInUse          = errors.New("erasure: data directory is in use") // shard files that are needed lie there, or may
 )

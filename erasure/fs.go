@@ -48,6 +48,7 @@ type FileInfo struct {
 
 // FSInfo describes the file system that holds a path.
 type FSInfo struct {
+	Total   int64  // bytes in use and free
 	Free    int64  // bytes that this process may still write
 	Network string // "NFS", "SMB", "FUSE", "9p"; empty for a local file system
 }

@@ -43,7 +43,8 @@ func (osFS) Statfs(path string) (FSInfo, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return FSInfo{}, err
 	}
-	info := FSInfo{Free: int64(st.Bavail) * st.Bsize}
+	free := int64(st.Bavail) * st.Bsize
+	info := FSInfo{Total: int64(st.Blocks-st.Bfree)*st.Bsize + free, Free: free}
 	switch uint32(st.Type) {
 	case 0x6969:
 		info.Network = "NFS"

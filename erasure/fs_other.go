@@ -22,5 +22,6 @@ func (osFS) Statfs(path string) (FSInfo, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return FSInfo{}, err
 	}
-	return FSInfo{Free: int64(st.Bavail) * int64(st.Bsize)}, nil
+	free := int64(st.Bavail) * int64(st.Bsize)
+	return FSInfo{Total: int64(st.Blocks-st.Bfree)*int64(st.Bsize) + free, Free: free}, nil
 }

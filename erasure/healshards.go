@@ -345,7 +345,7 @@ func (c *scrubber) rehome(shard int, old, d *dir) bool {
 		return false
 	}
 	if old != d && d.closing.Load() { // who makes it leave looks for shard files after it has said so
-		c.s.setDir(shard, d, nil)
+		c.s.setDir(shard, d, old)
 		return false
 	}
 	c.l.files.forget(fileKey{c.s.id, shard, old}) // readers may have the file that was removed

@@ -152,15 +152,26 @@ func (l *Log) Created() bool { return l.created }
 // Dirs describes every member directory, present or not.
 func (l *Log) Dirs() []DirInfo {
 	dirs, form := l.dirs(), l.members.get()
+	shards, bytes := map[*dir]int{}, map[*dir]int64{}
+	for _, s := range l.liveSegments() {
+		_, n := s.extent()
+		for i := range s.homes {
+			if d := s.dirOf(i); d != nil {
+				shards[d]++
+				bytes[d] += n
+			}
+		}
+	}
 	infos := make([]DirInfo, 0, len(form.Members))
 	for _, d := range dirs {
 		st, reason := d.shown()
-		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: st, Reason: reason, Device: d.device}
+		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: st, Reason: reason, Device: d.device, Shards: shards[d], Bytes: bytes[d]}
 		if i := form.find(d.id); i >= 0 {
 			info.Member.State = form.Members[i].State
 		}
 		if d.readable() {
-			info.Free, _ = d.free() // 0 when it cannot be asked
+			space, _ := d.space()
+			info.Free, info.Total = space.Free, space.Total
 		}
 		infos = append(infos, info)
 	}

@@ -91,6 +91,9 @@ func (m *mover) admit(ctx context.Context) error {
 	default:
 		return refuse("is " + string(st))
 	}
+	if m.to.draining() {
+		return refuse("is draining")
+	}
 	for i := range s.homes {
 		if s.dirOf(i) == m.to {
 			return refuse(fmt.Sprintf("holds shard %d of segment %016x", i, uint64(s.id)))

@@ -16,7 +16,7 @@ import (
 )
 
 // scrubAll scrubs every segment.
-func scrubAll(t testing.TB, c *client, repair bool) (found []erasure.Finding, sum erasure.ScrubResult) {
+func scrubAll(t tester, c *client, repair bool) (found []erasure.Finding, sum erasure.ScrubResult) {
 	t.Helper()
 	for _, s := range c.log.Segments() {
 		last := -1

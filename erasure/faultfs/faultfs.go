@@ -89,6 +89,8 @@ type FS struct {
 	lies   map[int]func(WriteOp) *Fate
 	nextID int
 	limits map[string]int64
+
+	devices map[string]uint64
 }
 
 // A node is a file or a directory.
@@ -121,7 +123,7 @@ type move struct {
 // New returns an empty file system.
 func New() *FS {
 	return &FS{root: newDir(1), inode: 1, off: -1, rules: map[int]func(Op) (error, <-chan struct{}){},
-		lies: map[int]func(WriteOp) *Fate{}, limits: map[string]int64{}}
+		lies: map[int]func(WriteOp) *Fate{}, limits: map[string]int64{}, devices: map[string]uint64{}}
 }
 
 func newDir(inode uint64) *node {
@@ -332,8 +334,14 @@ func (f *FS) Remove(path string) error {
 	return nil
 }
 
-func (n *node) info() erasure.FileInfo {
-	return erasure.FileInfo{Size: int64(len(n.data)), Inode: n.inode, Device: 1, Links: uint64(max(n.links, 0)), Dir: n.dir}
+func (f *FS) info(path string, n *node) erasure.FileInfo {
+	device := uint64(1)
+	for prefix, d := range f.devices {
+		if under(clean(path), prefix) {
+			device = d
+		}
+	}
+	return erasure.FileInfo{Size: int64(len(n.data)), Inode: n.inode, Device: device, Links: uint64(max(n.links, 0)), Dir: n.dir}
 }
 
 // Stat implements erasure.FS.
@@ -347,7 +355,7 @@ func (f *FS) Stat(path string) (erasure.FileInfo, error) {
 	if n == nil {
 		return erasure.FileInfo{}, notExist(Stat, path)
 	}
-	return n.info(), nil
+	return f.info(path, n), nil
 }
 
 // SyncDir implements erasure.FS.
@@ -389,17 +397,24 @@ func (f *FS) Statfs(path string) (erasure.FSInfo, error) {
 	if f.find(path) == nil {
 		return erasure.FSInfo{}, notExist(Statfs, path)
 	}
-	return erasure.FSInfo{Free: f.free(path)}, nil
+	free, used := f.free(path)
+	return erasure.FSInfo{Total: used + free, Free: free}, nil
 }
 
-// free returns how much may still be written under the limited prefix of path.
-func (f *FS) free(path string) int64 {
-	free := int64(1) << 40
+// free returns how much may still be written under the limited prefix of path, and how much was.
+func (f *FS) free(path string) (free, used int64) {
+	free, used = 1<<40, f.root.size()
 	for prefix, limit := range f.limits {
-		if under(clean(path), prefix) {
-			free = min(free, limit-f.find(prefix).size())
+		if n := f.find(prefix).size(); under(clean(path), prefix) && limit-n < free {
+			free, used = limit-n, n
 		}
 	}
+	return free, used
+}
+
+// left returns how much may still be written under the limited prefix of path.
+func (f *FS) left(path string) int64 {
+	free, _ := f.free(path)
 	return free
 }
 

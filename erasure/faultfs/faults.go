@@ -2,6 +2,7 @@ package faultfs
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 )
 
@@ -107,6 +108,13 @@ func (f *FS) Limit(prefix string, bytes int64) {
 	}
 }
 
+// SetDevice puts everything under prefix on a device of its own. Without that the device is 1.
+func (f *FS) SetDevice(prefix string, device uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.devices[clean(prefix)] = device
+}
+
 // Used returns the sum of the file sizes under prefix.
 func (f *FS) Used(prefix string) int64 {
 	f.mu.Lock()
@@ -153,9 +161,8 @@ func (f *FS) Clone() *FS {
 func (f *FS) empty() *FS {
 	c := New()
 	c.inode = f.inode
-	for prefix, limit := range f.limits {
-		c.limits[prefix] = limit
-	}
+	maps.Copy(c.limits, f.limits)
+	maps.Copy(c.devices, f.devices)
 	return c
 }
 

@@ -57,7 +57,7 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer h.fs.end(Write)
-	if grow := off + int64(len(p)) - int64(len(h.n.data)); grow > 0 && grow > h.fs.free(h.path) {
+	if grow := off + int64(len(p)) - int64(len(h.n.data)); grow > 0 && grow > h.fs.left(h.path) {
 		return 0, &fs.PathError{Op: "write", Path: h.path, Err: syscall.ENOSPC}
 	}
 	if fate := h.fs.fate(WriteOp{h.path, off, len(p)}); fate != nil {
@@ -109,7 +109,7 @@ func (h *file) Allocate(_, size int64) error {
 		return err
 	}
 	defer h.fs.end(Allocate)
-	if grow := size - int64(len(h.n.data)); grow > h.fs.free(h.path) {
+	if grow := size - int64(len(h.n.data)); grow > h.fs.left(h.path) {
 		return &fs.PathError{Op: "allocate", Path: h.path, Err: syscall.ENOSPC}
 	}
 	if size > int64(len(h.n.data)) {
@@ -128,7 +128,7 @@ func (h *file) Stat() (erasure.FileInfo, error) {
 	if err := h.begin(Stat); err != nil {
 		return erasure.FileInfo{}, err
 	}
-	return h.n.info(), nil
+	return h.fs.info(h.path, h.n), nil
 }
 
 // Close implements io.Closer.
