@@ -58,6 +58,13 @@ func (q *duplicateSet) remove(id SegmentID, shard int, d *dir) {
 	}
 }
 
+func (q *duplicateSet) forget(key shardKey) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.dirs, key)
+	delete(q.sure, key)
+}
+
 // of returns the directories that have another copy of a shard file.
 func (q *duplicateSet) of(id SegmentID, shard int) []*dir {
 	q.mu.Lock()
@@ -96,6 +103,9 @@ func (l *Log) Duplicates() []Duplicate {
 	for _, key := range keys {
 		s := l.lookup(key.segment)
 		if s == nil {
+			if l.void(key.segment) {
+				l.duplicates.forget(key)
+			}
 			continue
 		}
 		d := Duplicate{Segment: key.segment, Shard: key.shard}
@@ -146,9 +156,16 @@ func (l *Log) still(ctx context.Context, id SegmentID, shard int) (s *segment, u
 			l.scrubs.unlock(id)
 		}
 	}()
-	if s = l.lookup(id); s == nil {
+	used := l.use(id)
+	if used == nil {
 		return nil, nil, fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(id))
 	}
+	defer func() {
+		if err != nil {
+			used.gate.leave()
+		}
+	}()
+	s = used
 	if shard < 0 || shard >= len(s.homes) {
 		return nil, nil, fmt.Errorf("%w: segment %016x has no shard %d", ErrNotFound, uint64(id), shard)
 	}
@@ -161,7 +178,7 @@ func (l *Log) still(ctx context.Context, id SegmentID, shard int) (s *segment, u
 	if !s.known && !(l.hasEnd(s) && l.goal(s) == 0) {
 		return nil, nil, fmt.Errorf("%w: segment %016x", ErrUnavailable, uint64(id))
 	}
-	return s, func() { l.scrubs.unlock(id) }, nil
+	return s, func() { s.gate.leave(); l.scrubs.unlock(id) }, nil
 }
 
 // resolveAll resolves the duplicates of a segment, as far as possible.
