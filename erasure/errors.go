@@ -21,6 +21,7 @@ var (
 	ErrDropped        = errors.New("erasure: segment was dropped")
 	ErrSnapshotFailed = errors.New("erasure: snapshot could not be written; begin another one")
 	ErrNoHome         = errors.New("erasure: no directory can take a shard file")
+	ErrUnproven       = errors.New("erasure: record does not read back from where it was written") // see ReadBack
 	ErrVerdict        = errors.New("erasure: conflicting verdicts")
 	ErrInUse          = errors.New("erasure: data directory is in use") // shard files that are needed lie there, or may
 )

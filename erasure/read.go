@@ -20,23 +20,13 @@ var errAbsent = errors.New("erasure: shard is on no present directory")
 // Errors: ErrNotFound when the segment is not live; a *CorruptError when too few shards verify although all could be read;
 // ErrUnavailable when too many are out of reach; and those of the context.
 func (l *Log) Read(ctx context.Context, loc Location, dst []byte) ([]byte, error) {
-	if l.closed.Load() {
-		return dst, ErrClosed
-	}
-	p := loc.place()
-	s := l.use(p.segment)
-	if s == nil {
-		return dst, fmt.Errorf("%w: segment %016x", ErrNotFound, uint64(p.segment))
+	p, s, err := l.find(loc)
+	if err != nil {
+		return dst, err
 	}
 	defer s.gate.leave()
-	if !s.known {
-		return dst, fmt.Errorf("%w: segment %016x", ErrUnavailable, uint64(p.segment))
-	}
 	n := frameBytes + int(p.body)
-	if p.body > MaxBodyBytes || uint64(p.frame)+uint64(n) > uint64(p.shard)*uint64(s.k) {
-		return dst, fmt.Errorf("%w: malformed location %x", ErrNotFound, loc[:])
-	}
-	err := l.readRange(ctx, s, p.block, p.shard, int(p.frame), n, func(b []byte) bool {
+	err = l.readRange(ctx, s, p.block, p.shard, int(p.frame), n, func(b []byte) bool {
 		body, err := decodeFrame(b, p.segment, p.ordinal)
 		if err != nil {
 			return false
