@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -145,6 +147,9 @@ func (c *adminClient) operate(ctx context.Context, path string, query url.Values
 		if context.Cause(ctx) == errSilent { //nolint:errorlint // we set it ourselves
 			return errSilent
 		}
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			return wentAway(err)
+		}
 		return err
 	}
 	defer resp.Body.Close()
@@ -179,6 +184,10 @@ func (c *adminClient) operate(ctx context.Context, path string, query url.Values
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}
+	return wentAway(err)
+}
+
+func wentAway(err error) error {
 	return fmt.Errorf("the server went away before the operation had ended; run the command again to go on: %w", err)
 }
 
