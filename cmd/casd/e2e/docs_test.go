@@ -77,6 +77,38 @@ func TestDocumentedFlags(t *testing.T) {
 	}
 }
 
+// TestDocumentedAdminAPI sends the request of every row of the admin API in docs/operations.md, unsigned: what is there wants a signature.
+func TestDocumentedAdminAPI(t *testing.T) {
+	t.Parallel()
+	docs, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(GET|POST) (/-/[a-z/]+)` \\|").FindAllStringSubmatch(string(docs), -1)
+	if len(rows) < 13 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	s := serve(t)
+	for _, row := range append(rows, []string{"", "GET", "/-/nothing"}) {
+		req, err := http.NewRequestWithContext(t.Context(), row[1], s.AdminURL()+row[2], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.Client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close() // only the status matters
+		want := http.StatusForbidden
+		if row[2] == "/-/nothing" {
+			want = http.StatusNotFound
+		}
+		if resp.StatusCode != want {
+			t.Errorf("%s %s: %s, want %d", row[1], row[2], resp.Status, want)
+		}
+	}
+}
+
 // TestDocumentedActions sends the request of every row of docs/s3.md, and compares the answer and the operation in the
 // access log with what the row says.
 func TestDocumentedActions(t *testing.T) {
