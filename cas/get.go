@@ -288,6 +288,7 @@ func (s *Store) loadChunk(ctx context.Context, r ref, stored, opened *[]byte) ([
 	if errors.Is(err, ErrCorrupt) {
 		s.metrics.damagedChunks.Inc()
 		s.damaged.add(r.id)
+		s.healer.poke()
 	}
 	return nil, fmt.Errorf("chunk %x: %w", r.id[:8], err)
 }

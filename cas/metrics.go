@@ -20,6 +20,7 @@ type metrics struct {
 	damagedChunks           prometheus.Counter
 	indexRebuilds           prometheus.Counter
 	scrubTime, scrubOutcome prometheus.Gauge
+	healed, healFailures    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,6 +39,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		cacheMisses:   counter("casd_cache_misses_total", "Chunks that were not in the chunk cache."),
 		damagedChunks: counter("casd_damaged_chunks_total", "Chunks that could not be rebuilt when they were read."),
 		indexRebuilds: counter("casd_index_rebuilds_total", "Times that this process built the index anew, since it was missing or damaged."),
+		healed:        counter("casd_heal_segments_total", "Segments that healing in the background went through."),
+		healFailures:  counter("casd_heal_failures_total", "Of these, segments that it could not mend and tries again."),
 		scrubTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_scrub_last_completed_timestamp_seconds",
 			Help: "When the last scrub ended that read the whole store, seconds since 1970; 0: none that is known."}),
 		scrubOutcome: prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_scrub_last_outcome",
@@ -48,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 	}
 	m.register(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits, m.cacheMisses,
-		m.damagedChunks, m.indexRebuilds, m.chunkBytes, m.batch, m.scrubTime, m.scrubOutcome)
+		m.damagedChunks, m.indexRebuilds, m.chunkBytes, m.batch, m.scrubTime, m.scrubOutcome, m.healed, m.healFailures)
 	m.scrubOutcome.Set(-1)
 	return m
 }
@@ -90,6 +93,7 @@ func (m *metrics) watch(s *Store) {
 	gauge("casd_cache_bytes", "Bytes in the chunk cache.", func() float64 { return float64(s.cache.bytes()) })
 	gauge("casd_lost_chunks", "Chunks that are known to be beyond repair.", func() float64 { return float64(s.damaged.n.Load()) })
 	gauge("casd_damaged_segments", "Segments with shard files that are missing.", func() float64 { return float64(s.damagedSegments()) })
+	gauge("casd_heal_waiting_segments", "Segments that wait to be healed.", func() float64 { return float64(s.healer.waiting()) })
 	gauge("casd_writable", "1 when writes are accepted.", func() float64 {
 		if s.WriteState() != nil {
 			return 0

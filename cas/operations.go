@@ -31,6 +31,8 @@ const (
 	ScrubShards ScrubLevel = "shards" // every shard of every stripe: checksums, identities, parity, directories
 	ScrubChunks ScrubLevel = "chunks" // and every chunk, decoded and hashed
 	ScrubDeep   ScrubLevel = "deep"   // and that every manifest's chunks exist, and that index and log agree
+
+	ScrubHeal ScrubLevel = "heal" // only in receipts: what was healed in the background
 )
 
 // ScrubRequest asks for a scrub of the whole store.

@@ -41,7 +41,7 @@ type Options struct {
 
 	metadataSegmentBytes int64 // see erasure.Options; tests make them small
 
-	noHeal         bool                                                                // tests heal by hand
+	byHand         bool                                                                // tests heal and scrub by hand
 	rebuild        *rebuild                                                            // RebuildIndex is at work
 	wrapCheckpoint func(write func(context.Context) error) func(context.Context) error // tests make it fail
 }

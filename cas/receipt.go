@@ -36,8 +36,9 @@ func (s *Store) newReceipt(level ScrubLevel, repair, background bool) Receipt {
 	}
 }
 
-// keepReceipt makes a receipt durable and lets go of the oldest. When that cannot be, the receipt says so.
-func (s *Store) keepReceipt(ctx context.Context, r *Receipt) {
+// keepReceipt makes a receipt durable and lets go of the oldest, and of the rows of Meta that are named. When that cannot
+// be, the receipt says so.
+func (s *Store) keepReceipt(ctx context.Context, r *Receipt, obsolete ...string) {
 	s.receipts.Lock()
 	defer s.receipts.Unlock()
 	old, err := s.receiptKeys()
@@ -45,6 +46,12 @@ func (s *Store) keepReceipt(ctx context.Context, r *Receipt) {
 		err = s.update(ctx, nil, func(index.Reader) (*tx, error) {
 			t := &tx{}
 			t.put(index.Meta, []byte(receiptPrefix+r.ID), *r)
+			if r.Level != ScrubHeal {
+				t.put(index.Meta, []byte(lastScrubKey), r.brief())
+			}
+			for _, key := range obsolete {
+				t.remove(index.Meta, []byte(key))
+			}
 			for i := 0; i <= len(old)-receiptsMax; i++ {
 				t.remove(index.Meta, old[i])
 			}
@@ -57,8 +64,11 @@ func (s *Store) keepReceipt(ctx context.Context, r *Receipt) {
 			s.opts.Logger.Warn("the receipt of a scrub is not kept", slog.Any("error", err))
 		}
 	}
-	brief := r.brief()
-	s.lastScrub.Store(&brief)
+	if r.Level != ScrubHeal {
+		brief := r.brief()
+		s.lastScrub.Store(&brief)
+		s.metrics.scrubbed(&brief)
+	}
 }
 
 // receiptKeys returns the keys of all receipts, the oldest first.
@@ -97,18 +107,6 @@ func (s *Store) Receipts(ctx context.Context, max int) ([]Receipt, error) {
 		}
 	}
 	return rs, nil
-}
-
-// loadLastScrub finds the newest receipt of an earlier run.
-func (s *Store) loadLastScrub(ctx context.Context) error {
-	rs, err := s.Receipts(ctx, 1)
-	if err != nil || len(rs) == 0 {
-		return err
-	}
-	brief := rs[0].brief()
-	s.lastScrub.Store(&brief)
-	s.metrics.scrubbed(&brief)
-	return nil
 }
 
 // brief is the receipt without its lists.
@@ -155,6 +153,11 @@ func (l *findingList) add(f Finding) {
 	default:
 		l.unmended++
 	}
+	l.keep(f)
+}
+
+// keep lists a finding if there is room.
+func (l *findingList) keep(f Finding) {
 	size := len(f.Dir) + len(f.File) + len(f.Detail) + 64
 	if len(l.findings) < listedMax && l.bytes+size <= findingsBytesMax {
 		l.findings = append(l.findings, f)

@@ -84,7 +84,7 @@ type mutation struct {
 }
 
 var (
-	cborEnc = must(cbor.CoreDetEncOptions().EncMode())
+	cborEnc = must(encOptions().EncMode())
 	cborDec = must(cbor.DecOptions{
 		MaxArrayElements: 1 << 20,
 		MaxMapPairs:      1 << 16,
@@ -94,6 +94,13 @@ var (
 		UTF8:             cbor.UTF8DecodeInvalid, // header values are what clients sent: Latin-1 file names are common
 	}.DecMode())
 )
+
+// encOptions are deterministic. Moments in receipts are text, since seconds are too coarse and floats too inexact.
+func encOptions() cbor.EncOptions {
+	o := cbor.CoreDetEncOptions()
+	o.Time = cbor.TimeRFC3339NanoUTC
+	return o
+}
 
 func must[T any](v T, err error) T {
 	if err != nil {

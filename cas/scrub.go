@@ -46,7 +46,6 @@ func (s *Store) Scrub(ctx context.Context, req ScrubRequest) (Receipt, error) {
 	err = run.all(ctx)
 	run.finish(err)
 	s.keepReceipt(context.WithoutCancel(ctx), &r)
-	s.metrics.scrubbed(&r)
 	if cause := context.Cause(ctx); cause != nil {
 		return r, fmt.Errorf("scrub: %w", cause)
 	}

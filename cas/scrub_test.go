@@ -28,7 +28,7 @@ func newScrubbedStore(t *testing.T, dirs, k, m int) *scrubbedStore {
 	t.Helper()
 	disk, paths := faultDisk(t, dirs)
 	st := &scrubbedStore{disk: disk, objects: map[string][]byte{},
-		o: Options{Dirs: paths, K: k, M: m, FS: disk, IndexDir: t.TempDir(), SegmentBytes: 1 << 20, CacheBytes: 1, noHeal: true}}
+		o: Options{Dirs: paths, K: k, M: m, FS: disk, IndexDir: t.TempDir(), SegmentBytes: 1 << 20, CacheBytes: 1, byHand: true}}
 	st.Store = openStore(t, st.o)
 	mustBucket(t, st.Store, "b")
 	for i, n := range []int{0, 100, 600, 70_000, 3 << 20, 1 << 20, 300_000} {

@@ -37,9 +37,12 @@ type Store struct {
 	damaged   damagedSet
 	// What runs for long, and in the background. It ends before anything else does.
 	operations operations
-	clients    atomic.Int64            // that are reading or writing bytes
-	receipts   sync.Mutex              // one receipt is written at a time
-	lastScrub  atomic.Pointer[Receipt] // without its lists
+	clients    atomic.Int64              // that are reading or writing bytes
+	receipts   sync.Mutex                // one receipt is written at a time
+	lastScrub  atomic.Pointer[Receipt]   // without its lists
+	passBegan  atomic.Pointer[time.Time] // the pass of the background scrub that is not done
+	created    time.Time
+	healer     *healer
 	// Memory is bounded apart for each direction: a part copy holds a download while it waits for an upload, and nothing
 	// that holds an upload waits for a download.
 	uploads, downloads *semaphore.Weighted
@@ -94,6 +97,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.GCThreshold == 0 {
 		o.GCThreshold = 0.25
 	}
+	if o.ScrubLevel == "" {
+		o.ScrubLevel = ScrubChunks
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -105,6 +111,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("cas: no data directories")
 	case o.MemoryBytes < memoryBytesMin:
 		return o, fmt.Errorf("cas: memory of %d bytes is less than one upload and one download need (%d)", o.MemoryBytes, memoryBytesMin)
+	case o.ScrubRate < 0 || o.ScrubLevel == ScrubHeal:
+		return o, errors.New("cas: a setting of the background scrub is out of range")
 	case o.SegmentBytes < 1<<20:
 		return o, fmt.Errorf("cas: segments of %d bytes are too small, at least 1 MiB", o.SegmentBytes)
 	case o.CacheBytes < 0 || o.OverlayBytesMax < 1<<20 || o.CheckpointEntries < 1 || o.CheckpointInterval < 0:
@@ -153,6 +161,7 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), dead: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.healer = newHealer(s)
 	defer func() {
 		if err != nil {
 			s.cancel()
@@ -197,11 +206,15 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 		s.stopWorkers()
 		return s, err
 	}
-	if err := s.loadLastScrub(ctx); err != nil {
+	if err := s.loadSchedule(); err != nil {
 		s.stopWorkers()
 		return s, err
 	}
 	s.metrics.watch(s)
+	if !o.byHand {
+		s.background(s.healer.loop)
+		s.background(s.schedule)
+	}
 	return s, nil
 }
 
@@ -298,6 +311,7 @@ func (s *Store) openDomain(ctx context.Context) (*domain, error) {
 			return nil, fmt.Errorf("cas: create store: %w", err)
 		}
 	}
+	s.created = unixNano(row.Created)
 	h, err := newHasher(row.Key)
 	if err != nil {
 		return nil, err
