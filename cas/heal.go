@@ -1,10 +1,12 @@
 package cas
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +37,7 @@ type healer struct {
 	receipt  Receipt   // of what was healed since the last one was kept
 	run      *scrubRun // nil: nothing
 	episode  int64     // losses found since then
+	early    error     // why their search ended early
 	kept     time.Time // when the last receipt was kept
 	dirs     string    // and their states, as of the last look
 
@@ -86,8 +89,8 @@ func (h *healer) waiting() int {
 	return max(h.left, len(h.suspect))
 }
 
-// heal heals what wants healing now and can be healed, those in back-off too, and returns when that is done. Its error is that
-// of the context, or the first of a segment that could not be healed.
+// heal heals what wants healing now and can be healed, what is in back-off too, and returns when that is done. Its error is that
+// of the context, or the first of a segment that could not be healed. What is beyond repair is no error.
 func (s *Store) heal(ctx context.Context) error {
 	done := make(chan error, 1)
 	select {
@@ -115,7 +118,7 @@ func (h *healer) loop(ctx context.Context) {
 			h.keep(ctx)
 			return
 		case call := <-h.calls:
-			clear(h.failures)
+			maps.DeleteFunc(h.failures, func(_ erasure.SegmentID, f healFailure) bool { return !f.lost })
 			call.done <- h.round(ctx, call.ctx)
 		case <-h.kick:
 			_ = h.round(ctx, ctx) // the log has it, and it is tried again
@@ -193,18 +196,17 @@ func (h *healer) round(ctx, caller context.Context) (first error) {
 		}
 		done++
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			h.early = context.Cause(ctx)
+			return h.early
 		}
 		if caller.Err() != nil {
 			return context.Cause(caller)
 		}
 	}
 	if h.episode > 0 {
-		if err := h.run.findLoss(ctx); err != nil && first == nil {
-			first = err
-		}
+		h.early = h.run.findLoss(ctx)
 	}
-	return first
+	return cmp.Or(first, h.early)
 }
 
 // segment heals one segment and decides when to look at it again.
@@ -252,8 +254,8 @@ func (h *healer) keep(ctx context.Context) {
 		return
 	}
 	if r := &h.receipt; r.ShardsRepaired+r.FilesRebuilt > 0 || h.episode > 0 {
-		h.run.finish(nil)
+		h.run.finish(h.early)
 		h.s.keepReceipt(context.WithoutCancel(ctx), r)
 	}
-	h.run, h.episode, h.kept = nil, 0, h.s.opts.Clock()
+	h.run, h.episode, h.early, h.kept = nil, 0, nil, h.s.opts.Clock()
 }
