@@ -30,6 +30,8 @@ type matrixRun struct {
 	rng   *rand.Rand
 	pool  []byte
 	count func(faultfs.Op) error // nil, or sees every call
+	late  bool                   // the trouble begins when the store is made
+	free  func()                 // nil, or lets go of what hangs in the disk
 
 	logMu  sync.Mutex
 	logged bytes.Buffer
@@ -60,8 +62,27 @@ func (r *matrixRun) explain(what func() string) {
 	}
 }
 
+// renew goes on with another disk.
 func (r *matrixRun) renew(disk *faultfs.FS) {
+	r.release()
 	r.disk, r.o.FS = disk, disk
+}
+
+// arm lets the trouble begin.
+func (r *matrixRun) arm(f trouble) {
+	if r.count != nil {
+		r.disk.Fail(r.count)
+	}
+	r.release()
+	r.free = f.arm(r.disk)
+}
+
+// release ends the trouble, and lets go of what hangs.
+func (r *matrixRun) release() {
+	if r.free != nil {
+		r.free()
+		r.free = nil
+	}
 }
 
 // change notes what a key may hold while op changes it, and what it holds then.
@@ -162,7 +183,7 @@ func (r *matrixRun) mustHaveAll(s *Store) {
 }
 
 // end ends the process in one of three ways.
-func (r *matrixRun) end(s *Store, f *fault) {
+func (r *matrixRun) end(s *Store, f trouble) {
 	if s == nil {
 		return
 	}
@@ -181,7 +202,7 @@ func (r *matrixRun) end(s *Store, f *fault) {
 	}
 }
 
-func (r *matrixRun) close(s *Store, f *fault) {
+func (r *matrixRun) close(s *Store, f trouble) {
 	if s == nil {
 		return
 	}
@@ -191,7 +212,7 @@ func (r *matrixRun) close(s *Store, f *fault) {
 }
 
 // open starts the store again, with the fault. Without parity a start may be refused, and nil is returned.
-func (r *matrixRun) open(f *fault) *Store {
+func (r *matrixRun) open(f trouble) *Store {
 	s, err := Open(r.t.Context(), r.o)
 	if err != nil && (r.o.M > 0 || !f.fired()) {
 		r.t.Fatalf("start: %v", err)
