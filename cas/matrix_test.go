@@ -194,6 +194,9 @@ func (r *matrixRun) through(f trouble) {
 	}
 	r.mustHaveAll(s)
 	r.end(s, f)
+	if r.atRest != nil {
+		r.atRest()
+	}
 	r.arm(f) // what is for ever goes on
 	s = r.open(f)
 	r.mustHaveAll(s)

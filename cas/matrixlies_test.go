@@ -25,7 +25,10 @@ type lie struct {
 }
 
 // lies are the ways of a bad disk.
-var lies = []lie{
+var lies = []struct {
+	name string
+	fate func(l *lie, w faultfs.WriteOp) faultfs.Fate
+}{
 	{name: "short write, input/output error", fate: func(l *lie, w faultfs.WriteOp) faultfs.Fate {
 		return faultfs.Fate{Bytes: l.rng.IntN(w.Bytes), Err: syscall.EIO}
 	}},

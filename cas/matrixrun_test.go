@@ -23,15 +23,17 @@ import (
 
 // A matrixRun is a store that lives through a fault, and a model of what it must hold.
 type matrixRun struct {
-	t     *testing.T
-	disk  *faultfs.FS
-	o     Options
-	model *crashModel
-	rng   *rand.Rand
-	pool  []byte
-	count func(faultfs.Op) error // nil, or sees every call
-	late  bool                   // the trouble begins when the store is made
-	free  func()                 // nil, or lets go of what hangs in the disk
+	t      *testing.T
+	disk   *faultfs.FS
+	o      Options
+	model  *crashModel
+	rng    *rand.Rand
+	pool   []byte
+	count  func(faultfs.Op) error // nil, or sees every call
+	late   bool                   // the trouble begins when the store is made
+	atRest func()                 // nil, or what happens to the directories between two runs
+	stale  *faultfs.FS            // nil, or the disk as it was half-way
+	free   func()                 // nil, or lets go of what hangs in the disk
 
 	logMu  sync.Mutex
 	logged bytes.Buffer
@@ -163,6 +165,12 @@ var matrixSteps = []matrixStep{
 		}
 		_, err = s.PutPart(r.t.Context(), PartRequest{Bucket: "b", Key: "unfinished", UploadID: u.ID, Number: 1, Body: bytes.NewReader(r.body(200_000))})
 		return err
+	}},
+	{"keep a copy of the disk", func(r *matrixRun, s *Store) error {
+		if r.atRest != nil {
+			r.stale = r.disk.Clone()
+		}
+		return nil
 	}},
 	putStep("roll", 900_000),
 	{"scrub", func(r *matrixRun, s *Store) error {
