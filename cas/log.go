@@ -13,6 +13,8 @@ import (
 type recordLog interface {
 	StoreID() [16]byte
 	Params() json.RawMessage
+	// Code returns the erasure code of new segments.
+	Code() erasure.Code
 	// Created tells whether this opening made the store.
 	Created() bool
 

@@ -36,7 +36,8 @@ var matrixKinds = []struct {
 // A fault hits the n-th call of a kind, once, or the directory of that call from then on.
 type fault struct {
 	kind   faultfs.Kind
-	cause  error
+	cause  error // what the call gives
+	hang   bool  // or it hangs instead
 	sticky bool
 	nth    int64
 
@@ -45,25 +46,38 @@ type fault struct {
 }
 
 func (f *fault) String() string {
-	how := "once"
+	what, how := "hangs", "once"
+	if !f.hang {
+		what = f.cause.Error()
+	}
 	if f.sticky {
 		how = "for ever"
 	}
-	return fmt.Sprintf("%s/%s/%s/call %d", f.kind, f.cause, how, f.nth)
+	return fmt.Sprintf("%s/%s/%s/call %d", f.kind, what, how, f.nth)
+}
+
+// A trouble is what a matrixRun lives through.
+type trouble interface {
+	String() string
+	arm(disk *faultfs.FS) (release func()) // makes it part of a disk; release ends what hangs, and is called once
+	fired() bool                           // it has come to it
+	excuses(err error) bool                // an operation may give this error when it has fired, on one directory without parity
 }
 
 // arm makes the fault part of the disk.
-func (r *matrixRun) arm(f *fault) {
-	if r.count != nil {
-		r.disk.Fail(r.count)
+func (f *fault) arm(disk *faultfs.FS) (release func()) {
+	if f.hang {
+		return disk.HangWhen(f.hurts)
 	}
-	r.disk.Fail(func(op faultfs.Op) error {
+	return disk.Fail(func(op faultfs.Op) error {
 		if f.hurts(op) {
 			return f.cause
 		}
 		return nil
 	})
 }
+
+func (f *fault) excuses(err error) bool { return errors.Is(err, f.cause) }
 
 func (f *fault) hurts(op faultfs.Op) bool {
 	if dir := f.dir.Load(); dir != nil {
@@ -163,16 +177,15 @@ func (r *matrixRun) countCalls() map[faultfs.Kind]int64 {
 		count[op.Kind]++
 		return nil
 	}
-	r.through(&fault{nth: -1})
+	r.through(&fault{nth: -1, cause: errors.ErrUnsupported})
 	mu.Lock()
 	defer mu.Unlock()
 	return maps.Clone(count)
 }
 
-// through takes a store through its life with a fault in it.
-func (r *matrixRun) through(f *fault) {
+// through takes a store through its life with trouble in it.
+func (r *matrixRun) through(f trouble) {
 	defer r.explain(f.String)
-	r.arm(f)
 	s := r.start(f)
 	for i, step := range matrixSteps {
 		if err := step.do(r, s); err != nil && !r.mayFail(f, err) {
@@ -181,7 +194,10 @@ func (r *matrixRun) through(f *fault) {
 	}
 	r.mustHaveAll(s)
 	r.end(s, f)
-	r.arm(f) // a sticky one goes on
+	if r.atRest != nil {
+		r.atRest()
+	}
+	r.arm(f) // what is for ever goes on
 	s = r.open(f)
 	r.mustHaveAll(s)
 	if s != nil {
@@ -194,22 +210,28 @@ func (r *matrixRun) through(f *fault) {
 	r.whole()
 }
 
-// start makes the store. When a fault is in the way of its creation, the next start completes it, without that fault.
-func (r *matrixRun) start(f *fault) *Store {
+// start makes the store. When the fault is in the way of its creation, the next start completes it, without that fault.
+func (r *matrixRun) start(f trouble) *Store {
+	if !r.late {
+		r.arm(f)
+	}
 	s, err := Open(r.t.Context(), r.o)
-	if err == nil {
-		return s
+	if err != nil {
+		if !f.fired() {
+			r.t.Fatalf("create: %v", err)
+		}
+		r.renew(r.disk.Clone())
+		s = r.openWhole()
 	}
-	if !f.fired() {
-		r.t.Fatalf("create: %v", err)
+	if r.late {
+		r.arm(f)
 	}
-	r.renew(r.disk.Clone())
-	return r.openWhole()
+	return s
 }
 
 // mayFail tells whether an operation may give this error with the fault: not with parity, since the fault hurts one directory only. Errors
 // are those that callers know.
-func (r *matrixRun) mayFail(f *fault, err error) bool {
+func (r *matrixRun) mayFail(f trouble, err error) bool {
 	if r.o.M > 0 || !f.fired() {
 		return false
 	}
@@ -218,5 +240,5 @@ func (r *matrixRun) mayFail(f *fault, err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, f.cause)
+	return f.excuses(err)
 }

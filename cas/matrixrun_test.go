@@ -23,13 +23,17 @@ import (
 
 // A matrixRun is a store that lives through a fault, and a model of what it must hold.
 type matrixRun struct {
-	t     *testing.T
-	disk  *faultfs.FS
-	o     Options
-	model *crashModel
-	rng   *rand.Rand
-	pool  []byte
-	count func(faultfs.Op) error // nil, or sees every call
+	t      *testing.T
+	disk   *faultfs.FS
+	o      Options
+	model  *crashModel
+	rng    *rand.Rand
+	pool   []byte
+	count  func(faultfs.Op) error // nil, or sees every call
+	late   bool                   // the trouble begins when the store is made
+	atRest func()                 // nil, or what happens to the directories between two runs
+	stale  *faultfs.FS            // nil, or the disk as it was half-way
+	free   func()                 // nil, or lets go of what hangs in the disk
 
 	logMu  sync.Mutex
 	logged bytes.Buffer
@@ -60,8 +64,27 @@ func (r *matrixRun) explain(what func() string) {
 	}
 }
 
+// renew goes on with another disk.
 func (r *matrixRun) renew(disk *faultfs.FS) {
+	r.release()
 	r.disk, r.o.FS = disk, disk
+}
+
+// arm lets the trouble begin.
+func (r *matrixRun) arm(f trouble) {
+	if r.count != nil {
+		r.disk.Fail(r.count)
+	}
+	r.release()
+	r.free = f.arm(r.disk)
+}
+
+// release ends the trouble, and lets go of what hangs.
+func (r *matrixRun) release() {
+	if r.free != nil {
+		r.free()
+		r.free = nil
+	}
 }
 
 // change notes what a key may hold while op changes it, and what it holds then.
@@ -143,6 +166,12 @@ var matrixSteps = []matrixStep{
 		_, err = s.PutPart(r.t.Context(), PartRequest{Bucket: "b", Key: "unfinished", UploadID: u.ID, Number: 1, Body: bytes.NewReader(r.body(200_000))})
 		return err
 	}},
+	{"keep a copy of the disk", func(r *matrixRun, s *Store) error {
+		if r.atRest != nil {
+			r.stale = r.disk.Clone()
+		}
+		return nil
+	}},
 	putStep("roll", 900_000),
 	{"scrub", func(r *matrixRun, s *Store) error {
 		receipt, err := s.Scrub(r.t.Context(), ScrubRequest{Level: ScrubDeep})
@@ -162,7 +191,7 @@ func (r *matrixRun) mustHaveAll(s *Store) {
 }
 
 // end ends the process in one of three ways.
-func (r *matrixRun) end(s *Store, f *fault) {
+func (r *matrixRun) end(s *Store, f trouble) {
 	if s == nil {
 		return
 	}
@@ -181,7 +210,7 @@ func (r *matrixRun) end(s *Store, f *fault) {
 	}
 }
 
-func (r *matrixRun) close(s *Store, f *fault) {
+func (r *matrixRun) close(s *Store, f trouble) {
 	if s == nil {
 		return
 	}
@@ -191,7 +220,7 @@ func (r *matrixRun) close(s *Store, f *fault) {
 }
 
 // open starts the store again, with the fault. Without parity a start may be refused, and nil is returned.
-func (r *matrixRun) open(f *fault) *Store {
+func (r *matrixRun) open(f trouble) *Store {
 	s, err := Open(r.t.Context(), r.o)
 	if err != nil && (r.o.M > 0 || !f.fired()) {
 		r.t.Fatalf("start: %v", err)

@@ -213,11 +213,6 @@ func (s *Store) Check(context.Context, CheckRequest) (CheckReport, error) {
 	return CheckReport{}, ErrNotImplemented
 }
 
-// Status describes the store.
-func (s *Store) Status(context.Context) (Status, error) {
-	return Status{}, ErrNotImplemented
-}
-
 // AddDir makes an empty directory a member of the store.
 func (s *Store) AddDir(_ context.Context, path string) (DirStatus, error) {
 	return DirStatus{}, ErrNotImplemented

@@ -43,6 +43,7 @@ type Store struct {
 	passBegan  atomic.Pointer[time.Time] // the pass of the background scrub that is not done
 	created    time.Time
 	healer     *healer
+	lastCheck  atomic.Pointer[CheckReport] // without its lists; since the start
 	// Memory is bounded apart for each direction: a part copy holds a download while it waits for an upload, and nothing
 	// that holds an upload waits for a download.
 	uploads, downloads *semaphore.Weighted

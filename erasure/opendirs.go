@@ -195,23 +195,56 @@ func (l *Log) lockDirs(given []*candidateDir) error {
 		if !c.info.Dir || c.form == nil && l.opt.Create == nil || c.form == nil && !fresh && c.alien != "" {
 			continue
 		}
-		lock, err := l.fs.Lock(filepath.Join(c.path, lockFile), holder)
+		locked, err := l.lockTimed(*c, holder)
 		var held *LockedError
 		switch {
 		case errors.As(err, &held):
 			return &DirError{Path: c.path, Reason: "is in use by another casd (" + held.Holder + "); stop that one first", Err: err}
+		case errors.As(err, new(*DirError)):
+			return err
 		case err != nil && !fresh: // of a store that is there: the others do without it
 			c.form, c.problem = nil, "cannot be locked: "+err.Error()
 			continue
 		case err != nil:
 			return &DirError{Path: c.path, Reason: "cannot be locked", Err: err}
 		}
-		c.lock = &lockCloser{lock.Close}
-		if err := l.load(c); err != nil {
-			return err
-		}
+		*c = *locked
 	}
 	return nil
+}
+
+// lockTimed locks a directory and reads it again. It is errHung when that takes too long; a lock that comes later is given back.
+func (l *Log) lockTimed(c candidateDir, holder string) (*candidateDir, error) {
+	type result struct {
+		c   *candidateDir
+		err error
+	}
+	ch, abandoned := make(chan result), make(chan struct{})
+	go func() {
+		lock, err := l.fs.Lock(filepath.Join(c.path, lockFile), holder)
+		if err == nil {
+			c.lock = &lockCloser{lock.Close}
+			if err = l.load(&c); err != nil {
+				lock.Close()
+			}
+		}
+		select {
+		case ch <- result{&c, err}:
+		case <-abandoned:
+			if err == nil {
+				lock.Close()
+			}
+		}
+	}()
+	t := time.NewTimer(l.opt.IOTimeout)
+	defer t.Stop()
+	select {
+	case r := <-ch:
+		return r.c, r.err
+	case <-t.C:
+		close(abandoned)
+		return nil, errHung
+	}
 }
 
 // commonFormat returns the format on which the directories agree, the one with the newest member list, or nil when there is none.
@@ -389,7 +422,7 @@ func (l *Log) found(c *candidateDir, form format, id string) error {
 // written is no reason to do without the directory: the list is a copy.
 func (l *Log) repairFormat(d *dir, form format) {
 	form.Dir = d.id
-	if err := writeFormat(l.fs, d.path, form); err != nil {
+	if err, _ := d.guard(context.Background(), func() error { return writeFormat(l.fs, d.path, form) }); err != nil {
 		l.log.LogAttrs(context.Background(), slog.LevelWarn, "format.json cannot be brought up to date", slog.String("dir", d.path), slog.String("cause", err.Error()))
 	}
 }
