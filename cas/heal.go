@@ -108,10 +108,14 @@ func (s *Store) heal(ctx context.Context) error {
 	}
 }
 
-// loop heals until the store closes.
+// loop heals until the store closes; with Options.OnDemand only when it is called.
 func (h *healer) loop(ctx context.Context) {
 	t := time.NewTicker(healInterval)
 	defer t.Stop()
+	tick, kick := t.C, h.kick
+	if h.s.opts.OnDemand {
+		tick, kick = nil, nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -120,9 +124,9 @@ func (h *healer) loop(ctx context.Context) {
 		case call := <-h.calls:
 			maps.DeleteFunc(h.failures, func(_ erasure.SegmentID, f healFailure) bool { return !f.lost })
 			call.done <- h.round(ctx, call.ctx)
-		case <-h.kick:
+		case <-kick:
 			_ = h.round(ctx, ctx) // the log has it, and it is tried again
-		case <-t.C:
+		case <-tick:
 			_ = h.round(ctx, ctx)
 		}
 	}

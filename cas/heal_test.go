@@ -326,3 +326,26 @@ func TestScrubBesideClients(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// With Options.OnDemand only a call heals.
+func TestOnDemand(t *testing.T) {
+	st := newScrubbedStore(t, 5, 3, 2)
+	st.o.byHand, st.o.OnDemand = false, true
+	for _, f := range st.shards(0) {
+		st.disk.RemoveAll(f)
+	}
+	st.reopen(t)
+	if st.damagedSegments() == 0 {
+		t.Fatal("nothing is damaged")
+	}
+	st.healer.poke()
+	if r := st.mustScrub(t, ScrubRequest{NoRepair: true}); r.Outcome != OutcomeDamaged {
+		t.Errorf("%+v", r)
+	}
+	if st.damagedSegments() == 0 || len(st.healer.kick) != 1 {
+		t.Error("it was healed all the same")
+	}
+	if err := st.heal(t.Context()); err != nil || st.damagedSegments() != 0 {
+		t.Errorf("a call left %d damaged segments, %v", st.damagedSegments(), err)
+	}
+}

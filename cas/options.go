@@ -26,6 +26,10 @@ type Options struct {
 	MemoryBytes        int64         // buffers of all uploads and downloads together; 0 means 1 GiB
 	IOTimeout          time.Duration // see erasure.Options
 
+	// OnDemand is for commands on a stopped store: nothing is healed, probed, scrubbed or collected but by a call, so that what a call reports
+	// is all that was done.
+	OnDemand bool
+
 	// Work in the background. The intervals are from one end to the next start; 0 means never.
 	ScrubInterval time.Duration // between full scrubs that repair
 	ScrubRate     int64         // bytes a second over all directories that a background scrub reads; 0 means no limit

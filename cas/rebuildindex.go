@@ -30,7 +30,7 @@ type rebuild struct {
 // under its name with ".old". Whatever fails or is interrupted before that leaves the old index as it was. Errors: ErrInUse; ErrIncomplete when so many directories
 // are away that the log cannot be read to its end or cannot be written: the old index may know more than it.
 func RebuildIndex(ctx context.Context, o Options, progress ProgressFunc) error {
-	o.NoCreate, o.ScrubInterval, o.GCInterval = true, 0, 0
+	o.NoCreate, o.OnDemand, o.ScrubInterval, o.GCInterval = true, true, 0, 0
 	o.rebuild = &rebuild{progress: progress}
 	s, err := Open(ctx, o)
 	if errors.Is(err, ErrReadOnly) { // what a store needs to open at all is out of reach

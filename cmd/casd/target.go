@@ -113,7 +113,7 @@ func (t *target) runStopped(ctx context.Context, do func(ctx context.Context, s 
 func (t *target) stoppedOptions(w io.Writer) (cas.Options, error) {
 	log, err := newLogger(w, slog.LevelWarn.String(), "text")
 	o := t.casOptions()
-	o.NoCreate, o.Logger = true, log
+	o.NoCreate, o.OnDemand, o.Logger = true, true, log
 	return o, err
 }
 

@@ -51,6 +51,25 @@ func TestScrubRepairs(t *testing.T) {
 		out, _ := command(t, s, exitDone, running, "scrub")
 		wantIn(t, out, "whole, complete")
 	}
+	// The same on the stopped store, where nothing happens that was not asked for.
+	stop(t, s)
+	for _, kind := range []string{"flip", "truncate", "remove"} {
+		for _, dir := range []string{s.Dirs[0], s.Dirs[5]} {
+			for _, path := range sealed(t, dir) {
+				if err := damages[kind](rng, path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r := result[scrubReceipt](t, s, exitLost, stopped, "scrub", "--no-repair")
+		if r.Outcome != "damaged" || r.LostTotal != 0 || r.FindingsTotal == 0 {
+			t.Errorf("%s, stopped, without repair: %+v", kind, r)
+		}
+		out, _ := command(t, s, exitRepaired, stopped, "scrub")
+		wantIn(t, out, "repaired, complete", s.Dirs[0], s.Dirs[5])
+		command(t, s, exitDone, stopped, "scrub")
+	}
+	start(t, s)
 	all.mustRead(t, s)
 	if list, _ := command(t, s, exitDone, running, "scrub", "--list"); strings.Count(list, "\n") < 1+10 || !strings.Contains(list, "repaired") {
 		t.Errorf("ten receipts:\n%s", list)
