@@ -1,10 +1,12 @@
 package cas
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/casd/casd/erasure"
@@ -45,7 +47,91 @@ func (s *Store) freeze(csn uint64) bool {
 	if s.failure() != nil { // what the position covers may not have reached the chunk map
 		return false
 	}
-	return s.idx.Freeze(index.Position{CSN: csn, Log: encodePosition(pos, s.committer.last)})
+	if !s.idx.Freeze(index.Position{CSN: csn, Log: encodePosition(pos, s.committer.last)}) {
+		return false
+	}
+	s.checkpoints.Lock()
+	s.checkpoints.frozen++
+	s.checkpoints.Unlock()
+	return true
+}
+
+// checkpoints count what was frozen and what of it is in the index file, for who waits for it.
+type checkpoints struct {
+	sync.Mutex
+	frozen, written uint64
+	moved           chan struct{} // closed and replaced when written rises
+}
+
+// watch returns how many were written, and what is closed when one more is.
+func (c *checkpoints) watch() (written uint64, moved <-chan struct{}) {
+	c.Lock()
+	defer c.Unlock()
+	if c.moved == nil {
+		c.moved = make(chan struct{})
+	}
+	return c.written, c.moved
+}
+
+func (c *checkpoints) wrote() {
+	c.Lock()
+	defer c.Unlock()
+	c.written++
+	if c.moved != nil {
+		close(c.moved)
+		c.moved = nil
+	}
+}
+
+// freezeFor freezes the overlay for someone who waits for the checkpoint. It returns its number, or 0 when the one before is not written
+// yet. It runs in the committer.
+func (s *Store) freezeFor(csn uint64) uint64 {
+	if !s.freeze(csn) {
+		return 0
+	}
+	select {
+	case s.frozen <- struct{}{}:
+	default:
+	}
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	return s.checkpoints.frozen
+}
+
+// checkpointNow returns when everything that is published now is in the index file.
+func (s *Store) checkpointNow(ctx context.Context) error {
+	var number uint64
+	for {
+		written, moved := s.checkpoints.watch()
+		if number > 0 && written >= number {
+			return nil
+		}
+		if err := s.failure(); err != nil {
+			return fmt.Errorf("%w: %w", ErrReadOnly, err)
+		}
+		if number == 0 {
+			reply := make(chan uint64, 1)
+			select {
+			case s.freezeNow <- reply:
+			case <-s.stopping:
+				return ErrClosed
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if number = <-reply; number > 0 {
+				continue
+			}
+		}
+		select {
+		case <-moved:
+		case <-s.dead:
+			return s.DeadErr()
+		case <-s.stopping:
+			return ErrClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (s *Store) checkpointIfDue(csn uint64, tick bool) {
@@ -100,6 +186,7 @@ func (s *Store) writeFrozen() {
 		switch {
 		case err == nil:
 			s.indexTrouble.Store(nil)
+			s.checkpoints.wrote()
 			return
 		case s.ctx.Err() != nil:
 			return

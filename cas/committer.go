@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/casd/casd/erasure"
@@ -103,6 +104,7 @@ type committer struct {
 	muts  []erasure.Record
 	bytes int
 	acks  []ack
+	named []index.Op // writes of rows that may name chunks
 }
 
 type ack struct {
@@ -125,6 +127,8 @@ func (c *committer) run() {
 			c.s.checkpointIfDue(c.csn, false)
 		case <-ticker.C:
 			c.s.checkpointIfDue(c.csn, true)
+		case reply := <-c.s.freezeNow:
+			reply <- c.s.freezeFor(c.csn)
 		}
 	}
 }
@@ -177,7 +181,7 @@ func (c *committer) open() (err error) {
 	}
 	c.stage, err = c.s.idx.Stage()
 	c.next, c.now = c.csn, max(c.s.opts.Clock().UnixNano(), c.last)
-	c.muts, c.bytes, c.acks = c.muts[:0], 0, c.acks[:0]
+	c.muts, c.bytes, c.acks, c.named = c.muts[:0], 0, c.acks[:0], c.named[:0]
 	return err
 }
 
@@ -213,6 +217,11 @@ func (c *committer) apply(t *tx) (uint64, error) {
 		return 0, err
 	}
 	c.next = csn
+	for _, op := range ops {
+		if !op.Delete && slices.Contains(namingTables, op.Table) {
+			c.named = append(c.named, op)
+		}
+	}
 	c.muts = append(c.muts, erasure.Record{Kind: kindMutation, Label: label, Body: body})
 	c.bytes += len(body)
 	return csn, nil
@@ -271,11 +280,12 @@ func (c *committer) commit(deps []*erasure.Handle) error {
 func (c *committer) finish(err error) {
 	switch {
 	case err == nil:
-		c.stage.Publish()
+		c.s.pins.publish(c.stage, c.named)
 		if c.next != c.csn {
 			c.owed = nil
 		}
 		c.csn, c.last = c.next, c.now
+		c.s.lastTime.Store(c.last)
 	case errors.Is(err, errClean):
 		c.stage.Discard()
 	default:
@@ -294,11 +304,15 @@ func (c *committer) finish(err error) {
 			if a.csn != 0 && a.req.tx.committed != nil {
 				a.req.tx.committed(a.csn, c.now)
 			}
+			if a.csn != 0 {
+				c.s.freed.Add(a.req.tx.freed)
+			}
 			a.req.done <- nil
 		}
 	}
 	clear(c.muts)
 	clear(c.acks)
+	clear(c.named)
 	c.stage = nil
 }
 

@@ -239,6 +239,8 @@ func crashRun(t *testing.T, rng *rand.Rand, rounds, dirs, k, m int) {
 	}()
 	indexFile, stale := filepath.Join(indexDir, "catalog.bolt"), filepath.Join(indexDir, "stale")
 	created := false
+	var reclaimed int64
+	defer func() { t.Logf("%d rounds, %d bytes reclaimed", rounds, reclaimed) }()
 	for round := range rounds {
 		logMu.Lock()
 		logged.Reset()
@@ -263,6 +265,7 @@ func crashRun(t *testing.T, rng *rand.Rand, rounds, dirs, k, m int) {
 			if disk.Off() {
 				// It may have opened without a write after the power went.
 			} else {
+				disk.PowerOffAt(disk.Ops() + 1<<30)
 				if !created {
 					mustBucket(t, s, "b")
 					created = true
@@ -270,12 +273,24 @@ func crashRun(t *testing.T, rng *rand.Rand, rounds, dirs, k, m int) {
 				model.verify(t, s)
 			}
 			disk.PowerOffAt(disk.Ops() + rng.IntN(800))
-			var wg sync.WaitGroup
+			var wg, collector sync.WaitGroup
 			for w := range 4 {
 				r := rand.New(rand.NewPCG(rng.Uint64(), uint64(w)))
 				wg.Go(func() { crashWorker(t.Context(), s, model, w, r, pool) })
 			}
+			working, stop := context.WithCancel(t.Context())
+			if rng.IntN(2) == 0 { // space is reclaimed all the time
+				collector.Go(func() {
+					for working.Err() == nil && s.WriteState() == nil {
+						if r, err := s.GC(working, GCRequest{Threshold: 0.05}); err == nil {
+							reclaimed += r.ReclaimedBytes
+						}
+					}
+				})
+			}
 			wg.Wait()
+			stop()
+			collector.Wait()
 			_ = s.Close(context.Background()) // fails, with the power off
 		}
 		switch rng.IntN(6) {

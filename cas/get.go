@@ -21,6 +21,8 @@ type Object struct {
 // Get opens an object for reading. Errors: as Stat.
 func (s *Store) Get(_ context.Context, r GetRequest) (*Object, error) {
 	o := &Object{s: s}
+	s.pins.gate.RLock()
+	defer s.pins.gate.RUnlock()
 	err := s.view(func(v *index.View) (err error) {
 		o.row, err = getVersion(v, r)
 		return err
@@ -28,12 +30,15 @@ func (s *Store) Get(_ context.Context, r GetRequest) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !namedBy(&o.row).empty() {
+		s.pins.hold(o)
+	}
 	o.Info = o.row.info(r.Bucket, r.Key)
 	return o, nil
 }
 
-// Close lets go of the object.
-func (o *Object) Close() {}
+// Close lets go of the object: its chunks may be reclaimed when no version names them. It may be called twice.
+func (o *Object) Close() { o.s.pins.release(o) }
 
 // Part finds part number of the object and its offset. An object that was put at once is its own part 1.
 func (o *Object) Part(_ context.Context, number int) (p Part, off int64, ok bool, err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -20,13 +21,26 @@ type domain struct {
 	hash   *hasher
 }
 
-// An upload is one body on its way into the store. It remembers what is not yet durable of what it names.
-// It is used by one goroutine at a time.
+// An upload is one body on its way into the store. It remembers what is not yet durable of what it names, and what it names:
+// until its row is published nothing else does. It is used by one goroutine at a time.
 type upload struct {
 	s      *Store
 	domain *domain
 	deps   []*pendingChunk
+
+	mu        sync.Mutex // taken to change what follows; a cycle that reclaims space reads it
+	inHand    index.ID   // the chunk that was claimed last, until it is in a manifest
+	manifests []*manifestBuilder
 }
+
+// newUpload registers an upload; end lets go of what it names.
+func (s *Store) newUpload() *upload {
+	u := &upload{s: s, domain: s.domain}
+	s.pins.enter(u)
+	return u
+}
+
+func (u *upload) end() { u.s.pins.leave(u) }
 
 func (u *upload) depend(p *pendingChunk) {
 	u.deps = append(u.deps, p)
@@ -46,7 +60,10 @@ func (u *upload) depend(p *pendingChunk) {
 func (u *upload) storeChunk(kind uint8, class erasure.Class, plain []byte) (index.ID, error) {
 	s := u.s
 	id := u.domain.hash.id(plain)
-	p, mine, known, err := s.pending.claim(id, func() (bool, error) { return s.known(id) })
+	u.mu.Lock()
+	u.inHand = id
+	u.mu.Unlock()
+	p, mine, known, err := s.claim(id)
 	switch {
 	case err != nil:
 		return id, err
@@ -72,15 +89,6 @@ func (u *upload) storeChunk(kind uint8, class erasure.Class, plain []byte) (inde
 	}
 	u.depend(p)
 	return id, nil
-}
-
-// known tells whether a chunk is durable and readable as far as anyone knows.
-func (s *Store) known(id index.ID) (bool, error) {
-	if s.damaged.has(id) {
-		return false, nil
-	}
-	_, ok, err := s.chunks.LookupChunk(id)
-	return ok, s.indexError(err)
 }
 
 // appendChunk runs on the store's own context: others may wait for this chunk when the upload that brought it is gone.
@@ -109,7 +117,13 @@ func (u *upload) storeList(node []byte) (index.ID, error) {
 	return u.storeChunk(kindList, erasure.Metadata, node)
 }
 
-func (u *upload) newManifest() *manifestBuilder { return &manifestBuilder{store: u.storeList} }
+func (u *upload) newManifest() *manifestBuilder {
+	m := &manifestBuilder{store: u.storeList, mu: &u.mu}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.manifests = append(u.manifests, m)
+	return m
+}
 
 // ingest reads a body to its end and stores it. The bytes go to digest too, in order. Nothing of it is visible until
 // someone commits the content that it returns. At most max bytes are taken.
@@ -283,6 +297,7 @@ func (u *upload) ingestLarge(ctx context.Context, first []byte, body io.Reader, 
 		return err
 	})
 	if err := g.Wait(); err != nil {
+		u.s.freed.Add(c.Size)
 		return content{}, err
 	}
 	return c, nil

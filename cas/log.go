@@ -37,6 +37,24 @@ type recordLog interface {
 	// with the verdicts that TakeVerdicts gives.
 	Commit(ctx context.Context, muts []erasure.Record, deps []*erasure.Handle) error
 	TakeVerdicts() []erasure.Verdict
+	// Sync makes everything appended so far durable.
+	Sync(ctx context.Context) error
+	// Creation returns the code of new segments.
+	Creation() (k, m int)
+	// IsLive tells whether a segment is part of the store, as far as it can be seen. A location in one that is not is none. Dropped tells whether
+	// it was dropped.
+	IsLive(erasure.SegmentID) bool
+	Dropped(erasure.SegmentID) bool
+	// ReadSegment calls fn for every durable record of one live segment in order; what cannot be had makes the error at its end.
+	ReadSegment(ctx context.Context, id erasure.SegmentID, bodies func(kind uint8) bool, fn func(erasure.Replayed) error) error
+	// ReadBack is Read past every cache, from the place of the record itself and from nowhere else.
+	ReadBack(ctx context.Context, l erasure.Location, dst []byte) ([]byte, error)
+	// Retire takes segments out of the live set; Drop removes those for which a drop is durable.
+	Retire([]erasure.SegmentID) error
+	Drop(ctx context.Context, ids []erasure.SegmentID) error
+	// NewSnapshot begins a snapshot segment. LatestSnapshots returns those that are complete, the newest first.
+	NewSnapshot(ctx context.Context) (*erasure.SnapshotWriter, error)
+	LatestSnapshots() []erasure.SegmentID
 	// Read appends the body of a record to dst. Errors: erasure.ErrNotFound, erasure.ErrCorrupt; any other is "unknown".
 	Read(ctx context.Context, l erasure.Location, dst []byte) ([]byte, error)
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/casd/casd/index"
 )
@@ -100,6 +101,7 @@ func decodeNode(b []byte) (level uint8, refs []ref, err error) {
 // Its memory is one open node a level.
 type manifestBuilder struct {
 	store  func(node []byte) (index.ID, error) // stores a list chunk
+	mu     *sync.Mutex                         // held while levels change: at every moment they name all that was added
 	levels [][]ref
 	size   int64
 }
@@ -126,11 +128,22 @@ func (b *manifestBuilder) push(at int, r ref) error {
 	if at >= nodeLevelsMax {
 		return fmt.Errorf("cas: manifest deeper than %d levels", nodeLevelsMax)
 	}
+	// A chunk after lists joins the lowest level; its node is flushed into the level above in time, in order.
+	b.mu.Lock()
+	b.grow(at)
+	b.levels[at] = append(b.levels[at], r)
+	b.mu.Unlock()
+	return b.cut(at, r)
+}
+
+func (b *manifestBuilder) grow(at int) {
 	for len(b.levels) <= at {
 		b.levels = append(b.levels, nil)
 	}
-	// A chunk after lists joins the lowest level; its node is flushed into the level above in time, in order.
-	b.levels[at] = append(b.levels[at], r)
+}
+
+// cut ends the open node of a level when its last reference says so.
+func (b *manifestBuilder) cut(at int, r ref) error {
 	n := len(b.levels[at])
 	if n >= nodeRefsMax || n >= nodeRefsMin && binary.LittleEndian.Uint32(r.id[:])&nodeCutMask == 0 {
 		return b.flush(at)
@@ -149,8 +162,16 @@ func (b *manifestBuilder) flush(at int) error {
 	for _, r := range refs {
 		size += r.size
 	}
+	if at+1 >= nodeLevelsMax {
+		return fmt.Errorf("cas: manifest deeper than %d levels", nodeLevelsMax)
+	}
+	r := ref{kind: refList, size: size, id: id}
+	b.mu.Lock()
+	b.grow(at + 1)
+	b.levels[at+1] = append(b.levels[at+1], r)
 	b.levels[at] = refs[:0]
-	return b.push(at+1, ref{kind: refList, size: size, id: id})
+	b.mu.Unlock()
+	return b.cut(at+1, r)
 }
 
 // root ends the tree and returns its root node, short enough to lie in a row.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -72,7 +73,7 @@ func TestManifestGivesBackItsLeavesFromAnyOffset(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		count := rapid.OneOf(rapid.IntRange(0, 70), rapid.IntRange(1000, 6000)).Draw(t, "leaves")
 		n := nodes{}
-		b := &manifestBuilder{store: n.store}
+		b := &manifestBuilder{store: n.store, mu: new(sync.Mutex)}
 		var want []ref
 		var total int64
 		for i := range count {
@@ -119,9 +120,9 @@ func TestManifestGivesBackItsLeavesFromAnyOffset(t *testing.T) {
 func TestManifestJoinsTreesInOrder(t *testing.T) {
 	n := nodes{}
 	var want []ref
-	joined := &manifestBuilder{store: n.store}
+	joined := &manifestBuilder{store: n.store, mu: new(sync.Mutex)}
 	for part, count := range []int{3, 900, 1, 40_000, 64, 65, 2, 5000} {
-		b := &manifestBuilder{store: n.store}
+		b := &manifestBuilder{store: n.store, mu: new(sync.Mutex)}
 		for i := range count {
 			r := leafRef(part<<20|i, int64(1+i%7))
 			want = append(want, r)
@@ -162,7 +163,7 @@ func TestManifestJoinsTreesInOrder(t *testing.T) {
 func TestManifestListsDedup(t *testing.T) {
 	build := func(from int) nodes {
 		n := nodes{}
-		b := &manifestBuilder{store: n.store}
+		b := &manifestBuilder{store: n.store, mu: new(sync.Mutex)}
 		for i := from; i < 50_000; i++ {
 			if err := b.add(leafRef(i, 100_000), 0); err != nil {
 				t.Fatal(err)

@@ -19,6 +19,9 @@ type metrics struct {
 	cacheHits, cacheMisses  prometheus.Counter
 	damagedChunks           prometheus.Counter
 	indexRebuilds           prometheus.Counter
+	gcCycles                *prometheus.CounterVec // by outcome
+	gcReclaimed, gcCopied   prometheus.Counter
+	gcGarbage, gcCompleted  prometheus.Gauge
 	scrubTime, scrubOutcome prometheus.Gauge
 	healed, healFailures    prometheus.Counter
 }
@@ -50,6 +53,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "casd_commit_batch_mutations", Help: "Mutations made durable by one group commit.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 	}
+	m.gcCycles = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "casd_gc_cycles_total", Help: "Cycles of mark and compact, by outcome: done or failed."}, []string{"outcome"})
+	m.gcCycles.WithLabelValues("done")
+	m.gcCycles.WithLabelValues("failed")
+	m.gcReclaimed = counter("casd_gc_reclaimed_bytes_total", "Bytes on disk of segments that were dropped.")
+	m.gcCopied = counter("casd_gc_copied_bytes_total", "Bytes of records copied out of segments before they were dropped.")
+	m.gcGarbage = prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_gc_garbage_bytes", Help: "Garbage that the last cycle found, bytes on disk, before it dropped any."})
+	m.gcCompleted = prometheus.NewGauge(prometheus.GaugeOpts{Name: "casd_gc_last_completed_timestamp_seconds", Help: "When a cycle last ended well; 0 before the first since the start."})
+	m.register(m.gcCycles, m.gcReclaimed, m.gcCopied, m.gcGarbage, m.gcCompleted)
 	m.register(m.dedupHits, m.dedupMisses, m.dedupHitBytes, m.storedPlain, m.storedZstd, m.conflicts, m.cacheHits, m.cacheMisses,
 		m.damagedChunks, m.indexRebuilds, m.chunkBytes, m.batch, m.scrubTime, m.scrubOutcome, m.healed, m.healFailures)
 	m.scrubOutcome.Set(-1)
@@ -80,6 +91,22 @@ func (m *metrics) unregister() {
 		m.reg.Unregister(c)
 	}
 	m.registered = nil
+}
+
+// collected counts a cycle.
+func (m *metrics) collected(r *GCReport, err error) {
+	if r.DryRun {
+		return
+	}
+	m.gcReclaimed.Add(float64(r.ReclaimedBytes))
+	m.gcCopied.Add(float64(r.CopiedBytes))
+	if err != nil {
+		m.gcCycles.WithLabelValues("failed").Inc()
+		return
+	}
+	m.gcCycles.WithLabelValues("done").Inc()
+	m.gcGarbage.Set(float64(r.GarbageBytes))
+	m.gcCompleted.Set(float64(r.Ended.Unix()))
 }
 
 // watch registers what is read off the open store.

@@ -72,7 +72,8 @@ func (s *Store) PutPart(ctx context.Context, r PartRequest) (Part, error) {
 	}); err != nil {
 		return Part{}, err
 	}
-	u := &upload{s: s, domain: s.domain}
+	u := s.newUpload()
+	defer u.end()
 	c, err := u.ingest(ctx, r.Body, r.Digest, partBytesMax)
 	if err != nil {
 		return Part{}, fmt.Errorf("put part %d of %s/%s: %w", r.Number, r.Bucket, r.Key, err)
@@ -107,8 +108,9 @@ func (t *tx) removeUpload(r index.Reader, bucket, key, id string) error {
 	t.remove(index.Uploads, index.UploadKey(bucket, key, id))
 	t.remove(index.Meta, revisionKey(id))
 	t.use(bucket, usageRow{Uploads: -1})
-	return eachPart(r, id, 0, func(number int, _ partRow) (bool, error) {
+	return eachPart(r, id, 0, func(number int, p partRow) (bool, error) {
 		t.remove(index.Parts, index.PartKey(id, number))
+		t.freed += p.Content.Size
 		return true, nil
 	})
 }
@@ -233,7 +235,8 @@ func (s *Store) completeOnce(ctx context.Context, r CompleteRequest) (ObjectInfo
 	if err != nil {
 		return ObjectInfo{}, err
 	}
-	u := &upload{s: s, domain: s.domain}
+	u := s.newUpload()
+	defer u.end()
 	row := versionRow{UploadID: r.UploadID, PartCount: len(rows)}
 	parts := make([]Part, len(rows))
 	entries := make([]partEntry, len(rows))

@@ -52,6 +52,7 @@ func (t *tx) replace(bucket, key string, c *current, row versionRow) {
 // drop removes the current version.
 func (t *tx) drop(bucket string, c *current) {
 	t.remove(index.Objects, c.key)
+	t.freed += c.row.Content.Size
 	t.use(bucket, usageRow{Objects: -1, Bytes: -c.row.Content.Size, Inline: -int64(len(c.row.Content.Inline))})
 }
 
@@ -67,7 +68,8 @@ func (s *Store) Put(ctx context.Context, r PutRequest) (ObjectInfo, error) {
 	}); err != nil {
 		return ObjectInfo{}, err
 	}
-	u := &upload{s: s, domain: s.domain}
+	u := s.newUpload()
+	defer u.end()
 	c, err := u.ingest(ctx, r.Body, r.Digest, partBytesMax)
 	if err != nil {
 		return ObjectInfo{}, fmt.Errorf("put %s/%s: %w", r.Bucket, r.Key, err)

@@ -203,11 +203,6 @@ type IndexStatus struct {
 	Trouble   string `json:"trouble,omitempty"`
 }
 
-// GC reclaims the space of what nothing names any more.
-func (s *Store) GC(context.Context, GCRequest) (GCReport, error) {
-	return GCReport{}, ErrNotImplemented
-}
-
 // Check proves that the index is what the log says, beside clients.
 func (s *Store) Check(context.Context, CheckRequest) (CheckReport, error) {
 	return CheckReport{}, ErrNotImplemented

@@ -38,6 +38,10 @@ type Options struct {
 	GCThreshold   float64       // garbage in a segment, of what it takes on disk, from which it is compacted: 0 < t <= 1; 0 means 0.25
 	GCRate        int64         // bytes a second that a background cycle copies; 0 means no limit
 
+	// UploadExpiry is how long nothing may happen to a multipart upload before a cycle of GC removes it; 0 means 7 days, less than
+	// 0 never.
+	UploadExpiry time.Duration
+
 	FS      erasure.FS            // nil means the operating system's; the index is always on the latter
 	Clock   func() time.Time      // nil means time.Now
 	Logger  *slog.Logger          // nil discards

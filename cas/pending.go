@@ -57,6 +57,14 @@ func (t *pendingTable) claim(id index.ID, lookup func() (bool, error)) (p *pendi
 	return p, true, false, nil
 }
 
+// get returns the entry of a chunk that is on its way into the log, or nil.
+func (t *pendingTable) get(id index.ID) *pendingChunk {
+	s := &t.shards[id[0]%64]
+	s.Lock()
+	defer s.Unlock()
+	return s.m[id]
+}
+
 // remove forgets an entry: its chunk is in the chunk map now, or could not be appended.
 func (t *pendingTable) remove(id index.ID, durable bool) {
 	s := &t.shards[id[0]%64]

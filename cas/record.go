@@ -14,6 +14,7 @@ const (
 	kindChunk    uint8 = 1 // a piece of an object
 	kindList     uint8 = 2 // a manifest node, or the part table of an object
 	kindMutation uint8 = 3 // a change of the catalog
+	// 4 is kindSnapshot: see snapshot.go.
 )
 
 // An encoding says how the stored bytes of a chunk become its plain bytes.

@@ -1,12 +1,14 @@
 package cas
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/casd/casd/erasure"
@@ -27,12 +29,25 @@ func (s *Store) recover(ctx context.Context) (*committer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if from.Seq == 0 && s.idx.Position().CSN == 0 && !s.log.Created() {
+		head, err := s.restoreCatalog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		last = head.Time
+	}
 	damage := s.log.CheckPosition(from)
 	ends := s.knownEnds(ctx, from.Seq) // the segment may have been dropped since
 	switch again := s.log.CheckPosition(from); {
 	case errors.Is(again, erasure.ErrDropped) && damage != nil:
 		return nil, fmt.Errorf("cas: the index %s is older than what was dropped from the log: %w: %w", s.indexPath, index.ErrCorrupt, again)
 	case errors.Is(damage, erasure.ErrAhead):
+		// The record that dropped the segment may have been dropped since, too: then a snapshot has it.
+		if dropped, err := s.droppedBySnapshot(ctx, from.Segment); err != nil {
+			return nil, err
+		} else if dropped {
+			return nil, fmt.Errorf("cas: the index %s is older than what was dropped from the log: %w: %w", s.indexPath, index.ErrCorrupt, damage)
+		}
 		return nil, fmt.Errorf("the index %s covers more than the log holds: were all data directories given? "+
 			"If the log is right, remove the index file and start again, and it is built anew: %w", s.indexPath, damage)
 	case damage == nil:
@@ -52,6 +67,13 @@ func (s *Store) recover(ctx context.Context) (*committer, error) {
 	damage = errors.Join(damage, s.log.Replay(ctx, from.Seq, isMutation, r.add))
 	if damage != nil && !isDamage(damage) {
 		return nil, fmt.Errorf("replay: %w", damage)
+	}
+	if errors.Is(damage, errGap) {
+		if newer, err := s.snapshotAfter(ctx, r.csn); err != nil {
+			return nil, err
+		} else if newer {
+			return nil, fmt.Errorf("it is older than what was dropped since: %w: %w", index.ErrCorrupt, damage)
+		}
 	}
 	if err := r.flush(); err != nil {
 		return nil, err
@@ -102,6 +124,36 @@ func isDamage(err error) bool {
 	return errors.Is(err, erasure.ErrCorrupt) || errors.Is(err, erasure.ErrUnavailable) || errors.Is(err, errGap)
 }
 
+// restoreCatalog begins a new index with the newest snapshot.
+func (s *Store) restoreCatalog(ctx context.Context) (snapshotHeader, error) {
+	sizes, err := s.idx.Sizes()
+	if err != nil {
+		return snapshotHeader{}, err
+	}
+	rows := sizes.Chunks
+	for _, n := range sizes.Rows {
+		rows += n
+	}
+	if rows > 0 {
+		return snapshotHeader{}, fmt.Errorf("building it anew was cut short: %w", index.ErrCorrupt)
+	}
+	return s.loadSnapshot(ctx)
+}
+
+// snapshotAfter tells whether there is a snapshot that begins behind a CSN.
+func (s *Store) snapshotAfter(ctx context.Context, csn uint64) (bool, error) {
+	for _, id := range s.log.LatestSnapshots() {
+		head, err := s.readSnapshot(ctx, id, func(index.Table, []snapshotItem) error { return nil })
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err == nil && head.CSN > csn {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 func isMutation(kind uint8) bool { return kind == kindMutation }
 
 // knownEnds tells the log every verdict and drop that was ever written: those in the index and those in the log behind it. They lie
@@ -133,10 +185,31 @@ func (s *Store) knownEnds(ctx context.Context, from uint64) error {
 	if err := s.log.SetVerdicts(vs); err != nil {
 		return err
 	}
-	if _, err := s.log.FindEnds(ctx, from, kindMutation, endsOf); err != nil {
+	found, err := s.log.FindEnds(ctx, from, kindMutation, endsOf)
+	if err != nil {
 		return fmt.Errorf("look for verdicts and drops: %w", err)
 	}
+	s.strayRows.Store(len(dropped)+len(found.Drops) > 0) // whether the last run came to remove them is not known
 	return nil
+}
+
+// droppedBySnapshot tells whether a snapshot says that a segment was dropped.
+func (s *Store) droppedBySnapshot(ctx context.Context, segment erasure.SegmentID) (dropped bool, err error) {
+	key := segmentKey(uint64(segment))
+	for _, id := range s.log.LatestSnapshots() {
+		found := false
+		_, err := s.readSnapshot(ctx, id, func(t index.Table, rows []snapshotItem) error {
+			found = found || t == index.Segments && slices.ContainsFunc(rows, func(r snapshotItem) bool { return bytes.Equal(r.Key, key) })
+			return nil
+		})
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err == nil && found {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // droppedSegments returns the segments that the catalog says were dropped.

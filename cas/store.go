@@ -34,6 +34,15 @@ type Store struct {
 	splitters *chunking.Pool
 	domain    *domain // the one dedup domain of this version
 	pending   *pendingTable
+	pins      pins
+	lastTime  atomic.Int64 // of the last mutation, nanoseconds
+
+	summaries map[erasure.SegmentID]segmentSummary // what cycles learned of segments; of the one that runs
+	lastGC    atomic.Pointer[GCReport]
+	freed     atomic.Int64 // plain bytes that lost a name since the last cycle began; more than became garbage
+	strayRows atomic.Bool  // the chunk map may have rows that lead into dropped segments
+	sabotage  sabotage
+	opened    time.Time
 	damaged   damagedSet
 	// What runs for long, and in the background. It ends before anything else does.
 	operations operations
@@ -56,6 +65,8 @@ type Store struct {
 	queue        chan *request
 	frozen       chan struct{} // an overlay waits for the checkpointer
 	checkpointed chan struct{} // it has been written
+	freezeNow    chan chan uint64
+	checkpoints  checkpoints
 	committer    *committer
 
 	committing, checkpointing sync.WaitGroup // their goroutines
@@ -94,6 +105,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = 5 * time.Second
+	}
+	if o.UploadExpiry == 0 {
+		o.UploadExpiry = uploadExpiry
 	}
 	if o.GCThreshold == 0 {
 		o.GCThreshold = 0.25
@@ -159,7 +173,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	s := &Store{
 		opts: o, pending: newPendingTable(), metrics: m, uploads: semaphore.NewWeighted(o.MemoryBytes / 2), downloads: semaphore.NewWeighted(o.MemoryBytes / 2), stopping: make(chan struct{}),
-		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), dead: make(chan struct{}),
+		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), freezeNow: make(chan chan uint64), dead: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.healer = newHealer(s)
@@ -215,6 +229,11 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	if !o.byHand {
 		s.background(s.healer.loop)
 		s.background(s.schedule)
+	}
+	s.opened = s.opts.Clock()
+	if s.opts.GCInterval > 0 {
+		s.background(s.gcLoop)
+	}
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ type tx struct {
 	reads []read
 	ops   []txOp
 	usage map[string]usageRow // bucket -> what is added to its counters
+	freed int64               // plain bytes that one row less names
 
 	// committed is called with the mutation's CSN and time when the transaction is durable and visible, before its
 	// submitter is answered.

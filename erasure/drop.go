@@ -319,3 +319,9 @@ func (l *Log) unlinkDir(d *dir, doomed func(SegmentID) bool) {
 		_ = run(func() error { _ = l.fs.SyncDir(d.segments()); return nil }) // what comes back is void
 	}
 }
+
+// Dropped tells whether a segment was dropped, or is void for another reason that is final.
+func (l *Log) Dropped(id SegmentID) bool { return l.void(id) }
+
+// IsLive tells whether a segment is in the live set.
+func (l *Log) IsLive(id SegmentID) bool { return l.lookup(id) != nil }

@@ -165,6 +165,9 @@ type checkpoint struct {
 // sums are the tableSums of all tables, found by table number.
 type sums [tableChunks + 1]tableSum
 
+// Tables returns the tables of the catalog, ascending.
+func Tables() []Table { return catalogTables[:] }
+
 // allTables are the tables of a checkpoint, ascending.
 var allTables = append(catalogTables[:], tableChunks)
 
