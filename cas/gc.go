@@ -194,7 +194,7 @@ func (c *cycle) plan(ctx context.Context) ([]*segmentMarks, error) {
 	c.covered = coveredBy(rows)
 	all := c.m.segments()
 	var stored int64
-	k, m := c.s.log.Creation()
+	code := c.s.log.Code()
 	for _, g := range all {
 		c.rep.SegmentsTotal++
 		c.rep.ChunksLive += g.count()
@@ -205,7 +205,7 @@ func (c *cycle) plan(ctx context.Context) ([]*segmentMarks, error) {
 			}
 			g.skipped = "its directory cannot be read: " + err.Error()
 		}
-		g.recode = c.req.Recode && (g.info.K != k || g.info.M != m)
+		g.recode = c.req.Recode && (g.info.K != code.K || g.info.M != code.M)
 	}
 	c.rep.StoredBytes = stored
 	slices.SortFunc(all, func(a, b *segmentMarks) int {

@@ -39,8 +39,6 @@ type recordLog interface {
 	TakeVerdicts() []erasure.Verdict
 	// Sync makes everything appended so far durable.
 	Sync(ctx context.Context) error
-	// Creation returns the code of new segments.
-	Creation() (k, m int)
 	// IsLive tells whether a segment is part of the store, as far as it can be seen. A location in one that is not is none. Dropped tells whether
 	// it was dropped.
 	IsLive(erasure.SegmentID) bool

@@ -111,8 +111,8 @@ func (c *cycle) snapshotIfWorthIt(ctx context.Context, all []*segmentMarks) erro
 	for _, n := range sizes.Rows {
 		catalog += int64(n) * gcCatalogRow
 	}
-	k, m := c.s.log.Creation()
-	catalog = catalog*int64(k+m)/int64(max(k, 1)) + 64<<10
+	code := c.s.log.Code()
+	catalog = catalog*int64(code.K+code.M)/int64(max(code.K, 1)) + 64<<10
 	const all64 = ^uint64(0)
 	var gain int64
 	for _, g := range all {

@@ -35,6 +35,11 @@ func (s *Store) Status(ctx context.Context) (Status, error) {
 	if due, ok := s.nextScrub(); ok {
 		st.NextScrub = due
 	}
+	if last := s.lastGC.Load(); last != nil {
+		rep := *last
+		rep.Segments = nil
+		st.LastGC = &rep
+	}
 	for _, d := range s.log.Dirs() {
 		st.Dirs = append(st.Dirs, dirStatus(d))
 	}

@@ -234,7 +234,6 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	if s.opts.GCInterval > 0 {
 		s.background(s.gcLoop)
 	}
-	}
 	return s, nil
 }
 
