@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/casd/casd/erasure"
 	"github.com/casd/casd/index"
 )
 
@@ -62,7 +63,7 @@ func (s *Store) indexError(err error) error {
 func (s *Store) CreateBucket(ctx context.Context, b Bucket) (Bucket, error) {
 	row := bucketRow{Created: s.opts.Clock().UnixNano(), Owner: b.Owner, Region: b.Region, Domain: defaultDomain}
 	var found bucketRow
-	err := s.update(ctx, nil, func(r index.Reader) (*tx, error) {
+	err := s.updateIn(ctx, erasure.TierUpload, nil, func(r index.Reader) (*tx, error) {
 		var ok bool
 		var err error
 		if found, _, ok, err = getRow[bucketRow](r, index.Buckets, []byte(b.Name)); err != nil {

@@ -21,6 +21,7 @@ type request struct {
 	prepare prepareFunc
 	tx      *tx
 	deps    []*erasure.Handle
+	tier    erasure.Tier
 	done    chan error
 }
 
@@ -36,8 +37,14 @@ func prepareTx(prepare prepareFunc, r index.Reader) (*tx, error) {
 }
 
 // update prepares a transaction, has it committed, and returns when it is durable and visible, or refused.
+// It is let in when there is room for deletes.
 func (s *Store) update(ctx context.Context, deps []*pendingChunk, prepare prepareFunc) error {
-	req, err := s.begin(ctx, deps, prepare)
+	return s.updateIn(ctx, erasure.TierDelete, deps, prepare)
+}
+
+// updateIn is update for a tier.
+func (s *Store) updateIn(ctx context.Context, tier erasure.Tier, deps []*pendingChunk, prepare prepareFunc) error {
+	req, err := s.begin(ctx, tier, deps, prepare)
 	if err != nil {
 		return err
 	}
@@ -46,11 +53,11 @@ func (s *Store) update(ctx context.Context, deps []*pendingChunk, prepare prepar
 
 // begin is update up to the point where the committer has the transaction. From there on its outcome does not depend on
 // the caller any more; it comes over done.
-func (s *Store) begin(ctx context.Context, deps []*pendingChunk, prepare prepareFunc) (*request, error) {
-	if err := s.commitState(); err != nil {
+func (s *Store) begin(ctx context.Context, tier erasure.Tier, deps []*pendingChunk, prepare prepareFunc) (*request, error) {
+	if err := s.commitState(tier); err != nil {
 		return nil, err
 	}
-	req := &request{prepare: prepare, done: make(chan error, 1)}
+	req := &request{prepare: prepare, tier: tier, done: make(chan error, 1)}
 	for _, d := range deps {
 		if d.durable.Load() {
 			continue
@@ -103,6 +110,7 @@ type committer struct {
 	now   int64
 	muts  []erasure.Record
 	bytes int
+	tier  erasure.Tier // the highest of what is in it
 	acks  []ack
 	named []index.Op // writes of rows that may name chunks
 }
@@ -140,7 +148,7 @@ func (c *committer) batch(req *request) {
 		err = c.open()
 	}
 	if err == nil && len(c.owed) > 0 {
-		if _, err = c.apply(verdictTx(c.owed)); err != nil {
+		if _, err = c.apply(verdictTx(c.owed), erasure.TierDelete); err != nil {
 			c.stage.Discard()
 		}
 	}
@@ -181,7 +189,7 @@ func (c *committer) open() (err error) {
 	}
 	c.stage, err = c.s.idx.Stage()
 	c.next, c.now = c.csn, max(c.s.opts.Clock().UnixNano(), c.last)
-	c.muts, c.bytes, c.acks, c.named = c.muts[:0], 0, c.acks[:0], c.named[:0]
+	c.muts, c.bytes, c.tier, c.acks, c.named = c.muts[:0], 0, erasure.TierUpload, c.acks[:0], c.named[:0]
 	return err
 }
 
@@ -194,13 +202,13 @@ func (c *committer) execute(req *request) {
 	}
 	var csn uint64
 	if err == nil && len(req.tx.ops) > 0 {
-		csn, err = c.apply(req.tx)
+		csn, err = c.apply(req.tx, req.tier)
 	}
 	c.acks = append(c.acks, ack{req, csn, c.s.indexError(err)})
 }
 
 // apply gives a transaction its CSN and stages its effects.
-func (c *committer) apply(t *tx) (uint64, error) {
+func (c *committer) apply(t *tx, tier erasure.Tier) (uint64, error) {
 	csn := c.next + 1
 	ops, err := t.effects(c.stage, csn, c.now)
 	if err != nil {
@@ -224,6 +232,7 @@ func (c *committer) apply(t *tx) (uint64, error) {
 	}
 	c.muts = append(c.muts, erasure.Record{Kind: kindMutation, Label: label, Body: body})
 	c.bytes += len(body)
+	c.tier = max(c.tier, tier)
 	return csn, nil
 }
 
@@ -233,7 +242,7 @@ func (c *committer) applyVerdicts() error {
 	if len(vs) == 0 {
 		return nil
 	}
-	_, err := c.apply(verdictTx(vs))
+	_, err := c.apply(verdictTx(vs), erasure.TierDelete)
 	return err
 }
 
@@ -259,7 +268,7 @@ func (c *committer) commit(deps []*erasure.Handle) error {
 	c.s.metrics.batch.Observe(float64(len(c.muts)))
 	tries := len(c.s.log.Dirs()) + 1 // each failed try takes a directory out
 	for range tries {
-		err := c.s.log.Commit(c.s.ctx, c.muts, deps)
+		err := c.s.log.Commit(c.s.ctx, c.muts, deps, c.tier)
 		switch {
 		case err == nil:
 			return nil

@@ -270,7 +270,7 @@ func TestStartFailsInMidReplay(t *testing.T) {
 	s := openStore(t, o)
 	mustBucket(t, s, "b")
 	future := erasure.Record{Kind: 77, Label: []byte("of a later version"), Body: []byte("?")}
-	if err := s.log.Commit(t.Context(), []erasure.Record{future}, nil); err != nil {
+	if err := s.log.Commit(t.Context(), []erasure.Record{future}, nil, erasure.TierUpload); err != nil {
 		t.Fatal(err)
 	}
 	o.FS = disk.Clone() // kill -9

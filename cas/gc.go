@@ -90,7 +90,7 @@ func (c *cycle) run(ctx context.Context) error {
 		return fmt.Errorf("%w: where the log ends is not decided", ErrReadOnly)
 	}
 	if !c.req.DryRun {
-		if err := s.commitState(); err != nil {
+		if err := s.commitState(erasure.TierCompact); err != nil {
 			return err
 		}
 		// The newest stripe of the log belongs to a segment that cannot be dropped: let it be one that is open.
@@ -410,7 +410,7 @@ func (c *cycle) copyRecord(ctx context.Context, g *segmentMarks, r erasure.Repla
 	if r.Kind == kindList || g.info.Class == erasure.Metadata {
 		class = erasure.Metadata
 	}
-	h, err := c.s.log.Append(ctx, erasure.Record{Kind: r.Kind, Label: slices.Clone(r.Label), Body: body}, class)
+	h, err := c.s.log.Append(ctx, erasure.Record{Kind: r.Kind, Label: slices.Clone(r.Label), Body: body}, class, erasure.TierCompact)
 	if err != nil {
 		return logError("append copy", err)
 	}
@@ -586,7 +586,7 @@ func (s *Store) dropSegments(ctx context.Context, ids []erasure.SegmentID, more 
 		}
 	}
 	now := s.opts.Clock().UnixNano()
-	err := s.update(ctx, nil, func(index.Reader) (*tx, error) {
+	err := s.updateIn(ctx, erasure.TierCompact, nil, func(index.Reader) (*tx, error) {
 		t := &tx{}
 		for _, id := range ids {
 			t.put(index.Segments, segmentKey(uint64(id)), segmentRow{Dropped: now})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/casd/casd/erasure"
 	"github.com/casd/casd/index"
 )
 
@@ -19,7 +20,7 @@ type gcStateRow struct {
 
 // noteCycle writes down that a cycle begins.
 func (s *Store) noteCycle(ctx context.Context, began time.Time) error {
-	return s.update(ctx, nil, func(index.Reader) (*tx, error) {
+	return s.updateIn(ctx, erasure.TierCompact, nil, func(index.Reader) (*tx, error) {
 		t := &tx{}
 		t.put(index.Meta, gcStateKey, gcStateRow{Began: began.UnixNano()})
 		return t, nil

@@ -105,7 +105,7 @@ func (s *Store) appendChunk(kind uint8, class erasure.Class, domain uint32, id i
 	s.metrics.storedPlain.Add(float64(len(plain)))
 	s.metrics.storedZstd.Add(float64(len(stored)))
 	label := appendChunkLabel(make([]byte, 0, chunkLabelBytes), chunkLabel{enc: enc, domain: domain, size: uint32(len(plain)), id: id})
-	h, err := s.log.Append(s.ctx, erasure.Record{Kind: kind, Label: label, Body: stored}, class)
+	h, err := s.log.Append(s.ctx, erasure.Record{Kind: kind, Label: label, Body: stored}, class, erasure.TierUpload)
 	if err != nil {
 		return nil, logError("append chunk", err)
 	}

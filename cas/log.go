@@ -32,10 +32,11 @@ type recordLog interface {
 	Recover(ctx context.Context) ([]erasure.Verdict, error)
 
 	// Append takes a record. It is durable only after a Commit or Sync that covers its handle. It may block until there is room.
-	Append(ctx context.Context, r erasure.Record, c erasure.Class) (*erasure.Handle, error)
+	// erasure.ErrNoSpace: what is left is kept for higher tiers, or for nobody.
+	Append(ctx context.Context, r erasure.Record, c erasure.Class, t erasure.Tier) (*erasure.Handle, error)
 	// Commit makes everything appended as metadata, muts, and deps durable as one. erasure.ErrRetry asks for the same again,
 	// with the verdicts that TakeVerdicts gives.
-	Commit(ctx context.Context, muts []erasure.Record, deps []*erasure.Handle) error
+	Commit(ctx context.Context, muts []erasure.Record, deps []*erasure.Handle, t erasure.Tier) error
 	TakeVerdicts() []erasure.Verdict
 	// Sync makes everything appended so far durable.
 	Sync(ctx context.Context) error
@@ -67,6 +68,8 @@ type recordLog interface {
 
 	Position() erasure.Position
 	WriteState() error
+	// Room is WriteState for one tier.
+	Room(t erasure.Tier) error
 	Dirs() []erasure.DirInfo
 	Stats() erasure.Stats
 	Close(ctx context.Context) error

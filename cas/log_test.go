@@ -130,12 +130,12 @@ func testLog(t *testing.T, fresh func(t *testing.T) logUnderTest) {
 			if i%2 == 0 {
 				class = erasure.Data
 			}
-			h, err := l.Append(ctx, rec(3*i), class)
+			h, err := l.Append(ctx, rec(3*i), class, erasure.TierUpload)
 			if err != nil {
 				t.Fatal(err)
 			}
 			mut := erasure.Record{Kind: 9, Label: fmt.Appendf(nil, "m%d", i), Body: []byte("mutation")}
-			if err := l.Commit(ctx, []erasure.Record{mut}, []*erasure.Handle{h}); err != nil {
+			if err := l.Commit(ctx, []erasure.Record{mut}, []*erasure.Handle{h}, erasure.TierUpload); err != nil {
 				t.Fatal(err)
 			}
 			for label, want := range map[string][]byte{fmt.Sprintf("r%d", 3*i): body(3 * i), fmt.Sprintf("m%d", i): []byte("mutation")} {
@@ -158,7 +158,7 @@ func testLog(t *testing.T, fresh func(t *testing.T) logUnderTest) {
 		for g := range 4 { // bulk from everywhere, mutations from one committer
 			wg.Go(func() {
 				for i := range 40 {
-					if _, err := l.Append(ctx, rec(1000*g+i), erasure.Data); err != nil {
+					if _, err := l.Append(ctx, rec(1000*g+i), erasure.Data, erasure.TierUpload); err != nil {
 						t.Error(err)
 						return
 					}
@@ -166,7 +166,7 @@ func testLog(t *testing.T, fresh func(t *testing.T) logUnderTest) {
 			})
 		}
 		for i := range 30 {
-			if err := l.Commit(ctx, []erasure.Record{{Kind: 9, Label: binary.BigEndian.AppendUint32([]byte("m"), uint32(i)), Body: []byte{byte(i)}}}, nil); err != nil {
+			if err := l.Commit(ctx, []erasure.Record{{Kind: 9, Label: binary.BigEndian.AppendUint32([]byte("m"), uint32(i)), Body: []byte{byte(i)}}}, nil, erasure.TierUpload); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -209,7 +209,7 @@ func testLog(t *testing.T, fresh func(t *testing.T) logUnderTest) {
 		}
 		var last erasure.Position
 		for i := range 20 {
-			if err := l.Commit(ctx, []erasure.Record{rec(i)}, nil); err != nil {
+			if err := l.Commit(ctx, []erasure.Record{rec(i)}, nil, erasure.TierUpload); err != nil {
 				t.Fatal(err)
 			}
 			p := l.Position()
@@ -262,10 +262,10 @@ func testLog(t *testing.T, fresh func(t *testing.T) logUnderTest) {
 	t.Run("a closed log refuses", func(t *testing.T) {
 		l := start(t, fresh(t), &witness{})
 		stop(t, l)
-		if _, err := l.Append(ctx, rec(1), erasure.Data); !errors.Is(err, erasure.ErrClosed) {
+		if _, err := l.Append(ctx, rec(1), erasure.Data, erasure.TierUpload); !errors.Is(err, erasure.ErrClosed) {
 			t.Errorf("Append = %v", err)
 		}
-		if err := l.Commit(ctx, []erasure.Record{rec(1)}, nil); !errors.Is(err, erasure.ErrClosed) {
+		if err := l.Commit(ctx, []erasure.Record{rec(1)}, nil, erasure.TierUpload); !errors.Is(err, erasure.ErrClosed) {
 			t.Errorf("Commit = %v", err)
 		}
 		if err := l.WriteState(); !errors.Is(err, erasure.ErrClosed) {

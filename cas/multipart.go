@@ -39,7 +39,7 @@ func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (Upload
 	now := s.opts.Clock()
 	id := newUploadID(now)
 	row := uploadRow{Attributes: r.Attributes.row(), Initiated: now.UnixNano(), Domain: s.domain.number}
-	err := s.update(ctx, nil, func(v index.Reader) (*tx, error) {
+	err := s.updateIn(ctx, erasure.TierUpload, nil, func(v index.Reader) (*tx, error) {
 		if _, err := getBucket(v, r.Bucket); err != nil {
 			return nil, err
 		}
@@ -86,7 +86,7 @@ func (s *Store) PutPart(ctx context.Context, r PartRequest) (Part, error) {
 		}
 		row.ETag, row.Checksum = a.ETag, a.Checksum.row()
 	}
-	err = s.update(ctx, u.deps, func(v index.Reader) (*tx, error) {
+	err = s.updateIn(ctx, erasure.TierUpload, u.deps, func(v index.Reader) (*tx, error) {
 		if _, err := getUpload(v, r.Bucket, r.Key, r.UploadID); err != nil {
 			return nil, err
 		}
@@ -257,7 +257,7 @@ func (s *Store) completeOnce(ctx context.Context, r CompleteRequest) (ObjectInfo
 		return ObjectInfo{}, err
 	}
 	var at int64
-	err = s.update(ctx, u.deps, func(v index.Reader) (*tx, error) {
+	err = s.updateIn(ctx, erasure.TierUpload, u.deps, func(v index.Reader) (*tx, error) {
 		if _, err := getUpload(v, r.Bucket, r.Key, r.UploadID); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/casd/casd/erasure"
 	"github.com/casd/casd/index"
 )
 
@@ -102,7 +103,7 @@ func (s *Store) admit(bucket string, also func(r index.Reader) error) error {
 func (s *Store) putVersion(ctx context.Context, bucket, key string, deps []*pendingChunk, make func(index.Reader, *current) (versionRow, error), cond Condition) (ObjectInfo, error) {
 	var row versionRow
 	var at int64
-	err := s.update(ctx, deps, func(r index.Reader) (*tx, error) {
+	err := s.updateIn(ctx, erasure.TierUpload, deps, func(r index.Reader) (*tx, error) {
 		if _, err := getBucket(r, bucket); err != nil {
 			return nil, err
 		}
@@ -194,14 +195,20 @@ type KeyResult struct {
 
 // DeleteMany deletes many keys; they share commits. The error is one that concerns all of them, such as ErrNoSuchBucket.
 func (s *Store) DeleteMany(ctx context.Context, bucket string, keys []string) ([]KeyResult, error) {
-	if err := s.admit(bucket, func(index.Reader) error { return nil }); err != nil {
+	if err := s.commitState(erasure.TierDelete); err != nil {
+		return nil, err
+	}
+	if err := s.view(func(v *index.View) error {
+		_, err := getBucket(v, bucket)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	results := make([]KeyResult, len(keys))
 	reqs := make([]*request, len(keys))
 	for i, key := range keys {
 		results[i].Key = key
-		reqs[i], results[i].Err = s.begin(ctx, nil, deleteTx(bucket, key, nil, new(bool)))
+		reqs[i], results[i].Err = s.begin(ctx, erasure.TierDelete, nil, deleteTx(bucket, key, nil, new(bool)))
 	}
 	for i, req := range reqs {
 		if req != nil {

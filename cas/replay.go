@@ -102,7 +102,7 @@ func (c *committer) settle(ended []erasure.Verdict) error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	if _, err := c.apply(verdictTx(ended)); err != nil {
+	if _, err := c.apply(verdictTx(ended), erasure.TierDelete); err != nil {
 		c.stage.Discard()
 		return err
 	}

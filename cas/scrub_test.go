@@ -281,11 +281,11 @@ func TestScrubHashesChunks(t *testing.T) {
 		body string
 	}{{index.ID{1}, "wrong"}, {good, "wrong"}, {good, "right"}} {
 		label := appendChunkLabel(nil, chunkLabel{enc: encPlain, domain: defaultDomain, size: 5, id: r.id})
-		h, err := st.log.Append(t.Context(), erasure.Record{Kind: kindChunk, Label: label, Body: []byte(r.body)}, erasure.Data)
+		h, err := st.log.Append(t.Context(), erasure.Record{Kind: kindChunk, Label: label, Body: []byte(r.body)}, erasure.Data, erasure.TierUpload)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := st.log.Commit(t.Context(), nil, []*erasure.Handle{h}); err != nil {
+		if err := st.log.Commit(t.Context(), nil, []*erasure.Handle{h}, erasure.TierUpload); err != nil {
 			t.Fatal(err)
 		}
 	}

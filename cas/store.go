@@ -280,7 +280,7 @@ func (s *Store) chooseIndexPath() (string, error) {
 	}
 	var first string
 	for _, d := range s.log.Dirs() {
-		if d.State != "online" {
+		if d.State != "online" && d.State != "full" {
 			continue
 		}
 		path := filepath.Join(d.Path, "index", name)
@@ -417,9 +417,9 @@ func (s *Store) finalCheckpoint(ctx context.Context) error {
 	return s.idx.WriteFrozen(ctx)
 }
 
-// WriteState is nil when writes are accepted, else the reason why not: ErrReadOnly, ErrNoSpace or ErrClosed.
+// WriteState is nil when uploads are accepted, else the reason why not: ErrReadOnly, ErrNoSpace or ErrClosed.
 func (s *Store) WriteState() error {
-	if err := s.commitState(); err != nil {
+	if err := s.commitState(erasure.TierUpload); err != nil {
 		return err
 	}
 	if e := s.indexTrouble.Load(); e != nil && errors.Is(*e, syscall.ENOSPC) {
@@ -428,12 +428,12 @@ func (s *Store) WriteState() error {
 	return nil
 }
 
-// commitState is WriteState for what takes next to no space, such as deletes.
-func (s *Store) commitState() error {
+// commitState is WriteState for a tier, of which those above uploads take next to nothing of the index.
+func (s *Store) commitState(tier erasure.Tier) error {
 	if err := s.failure(); err != nil {
 		return fmt.Errorf("%w until a restart: %w", ErrReadOnly, err)
 	}
-	return logError("write", s.log.WriteState())
+	return logError("write", s.log.Room(tier))
 }
 
 // Ready is nil when reads are served.

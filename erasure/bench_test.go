@@ -18,7 +18,7 @@ func BenchmarkCommit(b *testing.B) {
 	muts := []Record{{Kind: 1, Body: make([]byte, 200)}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := l.Commit(b.Context(), muts, nil); err != nil {
+		if err := l.Commit(b.Context(), muts, nil, TierUpload); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -31,7 +31,7 @@ func BenchmarkAppendBulk(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := l.Append(b.Context(), Record{Kind: 1, Label: body[:40], Body: body}, Data); err != nil {
+		if _, err := l.Append(b.Context(), Record{Kind: 1, Label: body[:40], Body: body}, Data, TierUpload); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -52,7 +52,7 @@ func readableLog(b *testing.B) (*Log, []Location) {
 	mustRecover(b, l)
 	body := randomBody(rand.New(rand.NewPCG(1, 1)), 128<<10)
 	for range 256 {
-		if _, err := l.Append(b.Context(), Record{Kind: 1, Label: body[:40], Body: body}, Data); err != nil {
+		if _, err := l.Append(b.Context(), Record{Kind: 1, Label: body[:40], Body: body}, Data, TierUpload); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -35,8 +35,8 @@ func (l *Log) encodeBulk() {
 }
 
 // appendBulk copies r into the open bulk stripe, and closes that when it is full.
-func (l *Log) appendBulk(ctx context.Context, r Record) (*Handle, error) {
-	if err := l.waitForRoom(ctx, int64(len(r.Body))); err != nil {
+func (l *Log) appendBulk(ctx context.Context, r Record, t Tier) (*Handle, error) {
+	if err := l.waitForRoom(ctx, int64(len(r.Body)), t); err != nil {
 		return nil, err
 	}
 	h := &Handle{class: Data}
@@ -74,9 +74,12 @@ func (l *Log) stopped() error {
 }
 
 // waitForRoom counts n bytes as unsynced once there is room for them. One record always fits when nothing else is unsynced.
-func (l *Log) waitForRoom(ctx context.Context, n int64) error {
+func (l *Log) waitForRoom(ctx context.Context, n int64, t Tier) error {
 	for {
-		if err := l.writable(); err != nil {
+		if !l.recovered.Load() {
+			return l.writable(t)
+		}
+		if err := l.admits(t, true); err != nil {
 			return err
 		}
 		l.mu.Lock()
@@ -181,7 +184,7 @@ func (l *Log) dataRoom(bs []*builder) error {
 	if !errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	if len(l.candidates()) < l.code().M+1 {
+	if l.roomiest(needFor(bs)) == nil {
 		return ErrNoSpace
 	}
 	l.retireData()
@@ -243,7 +246,7 @@ func (l *Log) Sync(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := l.writable(); err != nil {
+		if err := l.writable(TierCompact); err != nil { // what was let in finds a place
 			return err
 		}
 		err := l.syncAll()

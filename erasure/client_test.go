@@ -76,6 +76,7 @@ func (led *ledger) clone() *ledger {
 type client struct {
 	*ledger
 	log       *erasure.Log
+	tier      erasure.Tier // of what it appends and commits
 	locMu     sync.Mutex
 	locations map[string]erasure.Location
 }
@@ -202,6 +203,8 @@ func (c *client) start(t tester) error {
 		return err
 	}
 	if c.log.WriteState() == nil {
+		c.tier = erasure.TierCompact // the test may have filled the directories up to there
+		defer func() { c.tier = erasure.TierUpload }()
 		return c.commit(nil, vs, nil)
 	}
 	return nil
@@ -242,7 +245,7 @@ func (c *client) append(rng *rand.Rand, n int, class erasure.Class) (string, *er
 	}
 	c.sent[label] = body
 	c.mu.Unlock()
-	h, err := c.log.Append(context.Background(), erasure.Record{Kind: kindChunk, Label: []byte(label), Body: body}, class)
+	h, err := c.log.Append(context.Background(), erasure.Record{Kind: kindChunk, Label: []byte(label), Body: body}, class, c.tier)
 	return label, h, err
 }
 
@@ -272,7 +275,7 @@ func (c *client) commit(body []byte, vs []erasure.Verdict, deps map[string]*eras
 		for _, v := range all {
 			recs = append(recs, erasure.Record{Kind: kindVerdict, Label: []byte("v"), Body: encodeVerdict(v)})
 		}
-		err := c.log.Commit(context.Background(), append(recs, muts...), handles)
+		err := c.log.Commit(context.Background(), append(recs, muts...), handles, c.tier)
 		switch {
 		case errors.Is(err, erasure.ErrRetry):
 			continue

@@ -10,7 +10,7 @@ import (
 // floatingMax bounds the floating records in memory, bytes.
 const floatingMax = 16 << 20
 
-// Append places r in the log.
+// Append places r in the log, for a tier.
 //
 // Class Data is for bulk. The record is copied, written in the background and durable after a Commit that depends on it, or
 // a Sync. Append waits while more than Options.UnsyncedBytes are not durable; the context ends the wait.
@@ -18,8 +18,8 @@ const floatingMax = 16 << 20
 // Class Metadata is for floating records: they stay in memory and go with the next Commit or Sync into whichever segment
 // that takes. Append syncs when more than 16 MiB of them float.
 //
-// Errors are those of WriteState, ErrTooLarge and those of the context.
-func (l *Log) Append(ctx context.Context, r Record, c Class) (*Handle, error) {
+// Errors are those of Room, ErrTooLarge and those of the context.
+func (l *Log) Append(ctx context.Context, r Record, c Class, t Tier) (*Handle, error) {
 	if err := checkRecord(r); err != nil {
 		return nil, err
 	}
@@ -28,16 +28,16 @@ func (l *Log) Append(ctx context.Context, r Record, c Class) (*Handle, error) {
 	}
 	switch c {
 	case Data:
-		return l.appendBulk(ctx, r)
+		return l.appendBulk(ctx, r, t)
 	case Metadata:
-		return l.appendFloating(ctx, r)
+		return l.appendFloating(ctx, r, t)
 	default:
 		return nil, fmt.Errorf("erasure: class %v takes no appends", c)
 	}
 }
 
-func (l *Log) appendFloating(ctx context.Context, r Record) (*Handle, error) {
-	if err := l.writable(); err != nil {
+func (l *Log) appendFloating(ctx context.Context, r Record, t Tier) (*Handle, error) {
+	if err := l.writable(t); err != nil {
 		return nil, err
 	}
 	h := &Handle{class: Metadata}
@@ -76,12 +76,13 @@ func (l *Log) unfloat(recs []*record) {
 }
 
 // Commit makes muts durable, in order, after every floating record, together with deps. When it returns nil, all of them
-// are on every shard file of their stripes and were delivered to OnDurable. One caller at a time; another one waits.
+// are on every shard file of their stripes and were delivered to OnDurable. One caller at a time; another one waits. The tier is
+// that of the most important of muts.
 //
 // It returns ErrRetry when a segment failed: call TakeVerdicts, put the verdicts before the same muts, and call Commit
 // again. Nothing else may be committed in between. After ErrNoSpace, ErrReadOnly or an error of the context nothing of muts
 // was or will be applied. After an error that matches ErrUncertain nobody knows until a restart.
-func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle) error {
+func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle, t Tier) error {
 	for _, r := range muts {
 		if err := checkRecord(r); err != nil {
 			return err
@@ -92,7 +93,10 @@ func (l *Log) Commit(ctx context.Context, muts []Record, deps []*Handle) error {
 	if err := ctx.Err(); err != nil && !l.retryDue {
 		return err
 	}
-	if err := l.writable(); err != nil {
+	if l.retryDue {
+		t = TierCompact // what may be on disk already must come to an end
+	}
+	if err := l.writable(t); err != nil {
 		return l.refuse(err)
 	}
 	l.mu.Lock()
@@ -148,12 +152,12 @@ func (l *Log) refuse(err error) error {
 	return l.poisonWith(err)
 }
 
-// writable returns why nothing can be appended now, or nil.
-func (l *Log) writable() error {
+// writable returns why nothing of a tier can be appended now, or nil.
+func (l *Log) writable(t Tier) error {
 	if !l.recovered.Load() {
 		return fmt.Errorf("%w: not recovered yet", ErrReadOnly)
 	}
-	return l.WriteState()
+	return l.Room(t)
 }
 
 // commitData puts recs behind all bulk in the data segment. wrote tells whether any of them may be on disk.
@@ -295,7 +299,7 @@ func (l *Log) metadataRoom(bs []*builder) error {
 			if !errors.Is(err, ErrNoSpace) {
 				return err
 			}
-			if len(l.candidates()) < l.code().M+1 {
+			if l.roomiest(needFor(bs)) == nil {
 				return ErrNoSpace
 			}
 		}

@@ -38,7 +38,7 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	defer l.placing.RUnlock()
 	code := l.code()
 	m := code.M
-	dirs := l.choose(code.K + m)
+	dirs := l.choose(code.K+m, needFor(bs))
 	if len(dirs) < m+1 {
 		return nil, ErrNoSpace
 	}
@@ -55,7 +55,14 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	case Snapshot:
 		o.lane = laneBackground
 	}
-	if err := l.createFiles(o, max(l.step(c), roundUp(storedFor(bs, s.k), blockBytes))); err != nil {
+	need := roundUp(storedFor(bs, s.k), blockBytes)
+	size := max(l.step(c), need)
+	for _, d := range dirs {
+		if l.roomIn(d, TierUpload) < size {
+			size = max(need, blockBytes)
+		}
+	}
+	if err := l.createFiles(o, size); err != nil {
 		l.discard(o)
 		l.segMu.Lock()
 		delete(l.creating, s.id)
@@ -77,9 +84,9 @@ func classIndex(c Class) int {
 	return 1
 }
 
-// choose picks up to n directories for a new segment: those with the most room when it differs by much, else in turn.
-func (l *Log) choose(n int) []*dir {
-	c := l.candidates()
+// choose picks up to n directories that have room for a new segment: those with the most room when it differs by much, else in turn.
+func (l *Log) choose(n int, need func(k int) int64) []*dir {
+	c := l.roomiest(need)
 	l.segMu.RLock()
 	turn := int(l.maxID)
 	l.segMu.RUnlock()
@@ -151,6 +158,9 @@ func (l *Log) createFiles(o *openSegment, size int64) error {
 			o.handles[i] = f
 			return nil
 		}}
+	}
+	for _, d := range o.dirs {
+		l.spend(d, size)
 	}
 	o.allocated = size
 	return firstError(runAll(laneControl, tasks))

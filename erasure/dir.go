@@ -27,7 +27,7 @@ const (
 
 const (
 	readErrorsMax  = 8       // consecutive failed reads after which a directory is offline
-	fullFreeBytes  = 1 << 20 // free space below which a directory that was full stays so
+	fullFreeBytes  = 1 << 20 // free space below which a directory that was full stays so, and nothing is moved or rebuilt into one
 	segmentsFolder = "segments"
 )
 
@@ -56,6 +56,7 @@ type dir struct {
 	readErrors atomic.Int32 // consecutive
 	busy       atomic.Int64 // operations that have not returned, given up or not
 	closing    atomic.Bool  // it leaves the store and takes nothing new
+	seen       spaceSeen
 
 	mu         sync.Mutex // guards what follows
 	state      dirState
@@ -114,14 +115,8 @@ func (d *dir) setFull() {
 	}
 }
 
-// refreshFull looks whether a full directory has at least need bytes again.
-func (d *dir) refreshFull(need int64) {
-	if st, _ := d.status(); st != dirFull {
-		return
-	}
-	if free, err := d.free(); err != nil || free < max(need, fullFreeBytes) {
-		return
-	}
+// refreshFull makes a full directory one that has room again.
+func (d *dir) refreshFull() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state == dirFull {
@@ -370,6 +365,8 @@ func (d *dir) shown() (state, reason string) {
 		return StateHealing, cmp.Or(d.reason, fmt.Sprintf("came back; %d segments are to be verified", len(d.unverified)))
 	case d.role == StateDraining:
 		return StateDraining, cmp.Or(d.reason, "takes no new segments")
+	case d.state == dirOnline && d.seen.tooLow():
+		return string(dirFull), "only what is kept for deletes and compaction is left"
 	}
 	return string(d.state), d.reason
 }

@@ -315,10 +315,10 @@ func TestClosedLog(t *testing.T) {
 	if err := c.log.Close(t.Context()); !errors.Is(err, erasure.ErrClosed) {
 		t.Fatal(err)
 	}
-	if err := c.log.Commit(t.Context(), []erasure.Record{{Kind: 1}}, nil); !errors.Is(err, erasure.ErrClosed) {
+	if err := c.log.Commit(t.Context(), []erasure.Record{{Kind: 1}}, nil, erasure.TierUpload); !errors.Is(err, erasure.ErrClosed) {
 		t.Fatal(err)
 	}
-	if _, err := c.log.Append(t.Context(), erasure.Record{Kind: 1}, erasure.Data); !errors.Is(err, erasure.ErrClosed) {
+	if _, err := c.log.Append(t.Context(), erasure.Record{Kind: 1}, erasure.Data, erasure.TierUpload); !errors.Is(err, erasure.ErrClosed) {
 		t.Fatal(err)
 	}
 	if _, err := c.log.Read(t.Context(), erasure.Location{}, nil); !errors.Is(err, erasure.ErrClosed) {

@@ -252,9 +252,7 @@ func (l *Log) Drop(ctx context.Context, ids []SegmentID) error {
 	}
 	l.findHoles()
 	l.metrics.dropped.Add(float64(len(gone)))
-	l.mu.Lock()
-	l.spaceLookup = l.spaceLookup.AddDate(-1, 0, 0) // there is room again
-	l.mu.Unlock()
+	l.lookAll() // there is room again
 	return nil
 }
 

@@ -42,7 +42,7 @@ func (c *client) copyOut(rng *rand.Rand, ids []erasure.SegmentID) error {
 			if r.Kind != kindChunk || !c.acked[label] || !here {
 				return nil
 			}
-			h, err := c.log.Append(context.Background(), erasure.Record{Kind: kindChunk, Label: bytes.Clone(r.Label), Body: bytes.Clone(r.Body)}, erasure.Data)
+			h, err := c.log.Append(context.Background(), erasure.Record{Kind: kindChunk, Label: bytes.Clone(r.Label), Body: bytes.Clone(r.Body)}, erasure.Data, c.tier)
 			deps[label] = h
 			return err
 		}); err != nil {
@@ -64,7 +64,7 @@ func (c *client) commitDrop(ids []erasure.SegmentID) error {
 		for _, v := range vs {
 			recs = append(recs, erasure.Record{Kind: kindVerdict, Label: []byte("v"), Body: encodeVerdict(v)})
 		}
-		err := c.log.Commit(context.Background(), append(recs, erasure.Record{Kind: kindVerdict, Label: []byte("d"), Body: body}), nil)
+		err := c.log.Commit(context.Background(), append(recs, erasure.Record{Kind: kindVerdict, Label: []byte("d"), Body: body}), nil, c.tier)
 		if errors.Is(err, erasure.ErrRetry) {
 			continue
 		}
@@ -330,7 +330,7 @@ func TestVoidDropDoesNotCount(t *testing.T) {
 		}
 		return nil
 	})
-	err := c.log.Commit(t.Context(), []erasure.Record{{Kind: kindVerdict, Label: []byte("d"), Body: body}}, nil)
+	err := c.log.Commit(t.Context(), []erasure.Record{{Kind: kindVerdict, Label: []byte("d"), Body: body}}, nil, erasure.TierUpload)
 	if !errors.Is(err, erasure.ErrRetry) {
 		t.Fatal(err)
 	}

@@ -115,10 +115,10 @@ func TestTooManyLost(t *testing.T) {
 	if err := l.WriteState(); !errors.Is(err, erasure.ErrReadOnly) {
 		t.Fatalf("write state: %v", err)
 	}
-	if _, err := l.Append(t.Context(), erasure.Record{Kind: 1}, erasure.Data); !errors.Is(err, erasure.ErrReadOnly) {
+	if _, err := l.Append(t.Context(), erasure.Record{Kind: 1}, erasure.Data, erasure.TierUpload); !errors.Is(err, erasure.ErrReadOnly) {
 		t.Fatalf("append: %v", err)
 	}
-	if err := l.Commit(t.Context(), []erasure.Record{{Kind: 1}}, nil); !errors.Is(err, erasure.ErrReadOnly) || errors.Is(err, erasure.ErrUncertain) {
+	if err := l.Commit(t.Context(), []erasure.Record{{Kind: 1}}, nil, erasure.TierUpload); !errors.Is(err, erasure.ErrReadOnly) || errors.Is(err, erasure.ErrUncertain) {
 		t.Fatalf("commit: %v", err)
 	}
 	read, lost := 0, 0

@@ -251,18 +251,9 @@ func (l *Log) Position() Position {
 	return l.position
 }
 
-// WriteState returns nil when the log takes writes, else ErrReadOnly, ErrNoSpace, ErrClosed or an error that matches ErrUncertain.
+// WriteState returns nil when the log takes writes of any tier, else ErrReadOnly, ErrNoSpace, ErrClosed or an error that matches ErrUncertain.
 func (l *Log) WriteState() error {
-	if err := l.stopped(); err != nil {
-		return err
-	}
-	if err := l.membership(); err != nil {
-		return err
-	}
-	if len(l.candidates()) < l.code().M+1 {
-		return ErrNoSpace
-	}
-	return nil
+	return l.Room(TierCompact)
 }
 
 // minParity is the smallest parity of the store's code and any live segment.
@@ -270,17 +261,9 @@ func (l *Log) minParity() int { return int(l.parity.Load()) }
 
 // candidates returns the directories that may take a new segment.
 func (l *Log) candidates() []*dir {
-	l.mu.Lock()
-	look := time.Since(l.spaceLookup) > time.Second
-	if look {
-		l.spaceLookup = time.Now()
-	}
-	l.mu.Unlock()
+	l.lookAfter(lookInterval)
 	var c []*dir
 	for _, d := range l.dirs() {
-		if look {
-			d.refreshFull(2 * l.step(Data))
-		}
 		if st, _ := d.status(); st == dirOnline && !d.closing.Load() && !d.draining() {
 			c = append(c, d)
 		}

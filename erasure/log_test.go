@@ -80,7 +80,7 @@ func TestRoundTrip(t *testing.T) {
 					if rng.IntN(4) == 0 {
 						class = Metadata
 					}
-					h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte(label), Body: want[label]}, class)
+					h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte(label), Body: want[label]}, class, TierUpload)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -89,7 +89,7 @@ func TestRoundTrip(t *testing.T) {
 				label := fmt.Sprintf("m%d", i)
 				order = append(order, label)
 				want[label] = randomBody(rng, rng.IntN(300))
-				if err := l.Commit(t.Context(), []Record{{Kind: 2, Label: []byte(label), Body: want[label]}}, deps); err != nil {
+				if err := l.Commit(t.Context(), []Record{{Kind: 2, Label: []byte(label), Body: want[label]}}, deps, TierUpload); err != nil {
 					t.Fatal(err)
 				}
 				for _, h := range deps {

@@ -86,12 +86,17 @@ func (l *Log) reserve(o *openSegment, bs []*builder) error {
 	if end <= o.allocated {
 		return nil
 	}
-	size := o.allocated + roundUp(end-o.allocated, l.step(o.class))
+	more, err := l.growth(o, bs, end-o.allocated)
+	if err != nil {
+		return err
+	}
+	size := o.allocated + more
 	tasks := make([]task, len(o.dirs))
 	for i, d := range o.dirs {
 		tasks[i] = task{d, func() error { return o.handles[i].Allocate(o.allocated, size) }}
+		l.spend(d, more)
 	}
-	err := firstError(runAll(laneControl, tasks))
+	err = firstError(runAll(laneControl, tasks))
 	switch {
 	case err == nil:
 		o.allocated = size

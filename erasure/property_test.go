@@ -43,15 +43,15 @@ func TestRecordsComeBack(t *testing.T) {
 			var err error
 			switch rapid.IntRange(0, 3).Draw(t, "how") {
 			case 0:
-				_, err = l.Append(t.Context(), rec, erasure.Data)
+				_, err = l.Append(t.Context(), rec, erasure.Data, erasure.TierUpload)
 			case 1:
-				_, err = l.Append(t.Context(), rec, erasure.Metadata)
+				_, err = l.Append(t.Context(), rec, erasure.Metadata, erasure.TierUpload)
 			case 2:
-				err = l.Commit(t.Context(), []erasure.Record{rec}, nil)
+				err = l.Commit(t.Context(), []erasure.Record{rec}, nil, erasure.TierUpload)
 			case 3:
 				var h *erasure.Handle
-				if h, err = l.Append(t.Context(), rec, erasure.Data); err == nil {
-					err = l.Commit(t.Context(), nil, []*erasure.Handle{h})
+				if h, err = l.Append(t.Context(), rec, erasure.Data, erasure.TierUpload); err == nil {
+					err = l.Commit(t.Context(), nil, []*erasure.Handle{h}, erasure.TierUpload)
 				}
 			}
 			if err != nil {

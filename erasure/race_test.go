@@ -26,7 +26,7 @@ func TestRepairWhileACommitFinishes(t *testing.T) {
 	commit := func(label string, deps ...*Handle) {
 		t.Helper()
 		for {
-			err := l.Commit(ctx, []Record{{Kind: 2, Label: []byte(label), Body: []byte("mutation")}}, deps)
+			err := l.Commit(ctx, []Record{{Kind: 2, Label: []byte(label), Body: []byte("mutation")}}, deps, TierUpload)
 			if err == nil {
 				return
 			}
@@ -36,7 +36,7 @@ func TestRepairWhileACommitFinishes(t *testing.T) {
 			vs = l.TakeVerdicts()
 		}
 	}
-	h, err := l.Append(ctx, Record{Kind: 1, Label: []byte("chunk"), Body: make([]byte, 8000)}, Data)
+	h, err := l.Append(ctx, Record{Kind: 1, Label: []byte("chunk"), Body: make([]byte, 8000)}, Data, TierUpload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestAppendWhileClosing(t *testing.T) {
 		}
 	}
 	go func() {
-		_, err := l.Append(ctx, Record{Kind: 1, Label: []byte("chunk"), Body: make([]byte, 20000)}, Data)
+		_, err := l.Append(ctx, Record{Kind: 1, Label: []byte("chunk"), Body: make([]byte, 20000)}, Data, TierUpload)
 		result <- err
 	}()
 	<-at
@@ -137,11 +137,11 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	mut := []Record{{Kind: 2, Label: []byte("m"), Body: []byte("mutation")}}
 	scarce = true
-	if err := l.Commit(ctx, mut, nil); !errors.Is(err, syscall.EMFILE) || errors.Is(err, ErrUncertain) {
+	if err := l.Commit(ctx, mut, nil, TierUpload); !errors.Is(err, syscall.EMFILE) || errors.Is(err, ErrUncertain) {
 		t.Fatalf("Commit = %v, want a clean EMFILE", err)
 	}
 	scarce = false
-	if err := l.Commit(ctx, mut, nil); err != nil {
+	if err := l.Commit(ctx, mut, nil, TierUpload); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range l.Dirs() {

@@ -19,7 +19,7 @@ func TestReadersFollowMovedShards(t *testing.T) {
 	l := mustOpen(t, opt)
 	mustRecover(t, l)
 	body := randomBody(rand.New(rand.NewPCG(1, 1)), 9<<10)
-	h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte("x"), Body: body}, Data)
+	h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte("x"), Body: body}, Data, TierUpload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestScrubOfRealFiles(t *testing.T) {
 	want := map[*Handle][]byte{}
 	for range 40 {
 		body := randomBody(rng, 40<<10)
-		h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte("x"), Body: body}, Data)
+		h, err := l.Append(t.Context(), Record{Kind: 1, Label: []byte("x"), Body: body}, Data, TierUpload)
 		if err != nil {
 			t.Fatal(err)
 		}

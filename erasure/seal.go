@@ -108,6 +108,9 @@ func (l *Log) trySeal(o *openSegment) (footer, error) {
 	}); err != nil {
 		return f, err
 	}
+	for _, d := range o.dirs {
+		l.spend(d, f.stored-o.allocated)
+	}
 	return f, l.eachShard(o, func(i int) error {
 		if err := o.handles[i].Truncate(f.stored); err != nil {
 			return err
@@ -134,7 +137,7 @@ func (l *Log) eachShard(o *openSegment, fn func(i int) error) error {
 // may be used afterwards.
 func (l *Log) Close(ctx context.Context) error {
 	var err error
-	if l.writable() == nil {
+	if l.writable(TierCompact) == nil {
 		err = l.Sync(ctx)
 	}
 	if !l.closed.CompareAndSwap(false, true) {

@@ -29,12 +29,12 @@ type SnapshotWriter struct {
 	ended   bool
 }
 
-// NewSnapshot begins a snapshot. It takes no lock that a commit needs. Errors are those of WriteState and of the context.
+// NewSnapshot begins a snapshot. It takes no lock that a commit needs. Errors are those of Room, for deletes, and of the context.
 func (l *Log) NewSnapshot(ctx context.Context) (*SnapshotWriter, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := l.writable(); err != nil {
+	if err := l.writable(TierDelete); err != nil {
 		return nil, err
 	}
 	o, err := l.createSegment(Snapshot, nil)
