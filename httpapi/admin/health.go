@@ -46,9 +46,6 @@ func (a *API) readiness(ctx context.Context) readiness {
 	write := a.o.Store.WriteState()
 	st, err := a.health.get(ctx, a.o.Store)
 	ready := readiness{st.State, slices.Clone(st.Reasons)}
-	if errors.Is(err, cas.ErrNotImplemented) {
-		ready.Status, err = "ok", nil
-	}
 	if err != nil {
 		ready = readiness{"degraded", []string{"status: " + err.Error()}}
 	}
