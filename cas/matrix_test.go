@@ -135,12 +135,7 @@ func TestMatrix(t *testing.T) {
 		for _, code := range []struct {
 			name       string
 			dirs, k, m int
-			few        int
-		}{{"2+1 on 4", 4, 2, 1, 2}, {"1+0 on 1", 1, 1, 0, 1}} {
-			few := code.few
-			if testing.Short() {
-				few = 1
-			}
+		}{{"2+1 on 4", 4, 2, 1}, {"1+0 on 1", 1, 1, 0}} {
 			rng := rand.New(rand.NewPCG(*matrixSeed, uint64(code.dirs)))
 			count := newMatrixRun(t, code.dirs, code.k, code.m, rng).countCalls()
 			for _, c := range matrixKinds {
@@ -149,7 +144,7 @@ func TestMatrix(t *testing.T) {
 						continue
 					}
 					for _, sticky := range []bool{false, true} {
-						for _, nth := range points(rng, count[c.kind], few) {
+						for _, nth := range points(rng, count[c.kind], 1) {
 							f := &fault{kind: c.kind, cause: cause, sticky: sticky, nth: nth}
 							rng := rand.New(rand.NewPCG(*matrixSeed, uint64(nth)))
 							t.Run(code.name+"/"+f.String(), func(t *testing.T) {

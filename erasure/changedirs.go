@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 )
 
 // AddDir makes the empty directory at path a member of the running log; new segments may use it at once. csn is the caller's
@@ -129,12 +128,8 @@ func (l *Log) newcomer(path string) (*candidateDir, error) {
 		}
 		ch <- result{c, err}
 	}()
-	t := time.NewTimer(l.opt.IOTimeout)
-	defer t.Stop()
-	select {
-	case r := <-ch:
-		return r.c, r.err
-	case <-t.C:
+	r, ok := await(ch, l.opt.IOTimeout, nil)
+	if !ok {
 		go func() { // should it answer after all
 			if r := <-ch; r.err == nil {
 				r.c.lock.Close()
@@ -142,6 +137,7 @@ func (l *Log) newcomer(path string) (*candidateDir, error) {
 		}()
 		return nil, &DirError{Path: path, Reason: "does not answer"}
 	}
+	return r.c, r.err
 }
 
 // admit says why a directory cannot become a member, or locks it.
@@ -208,14 +204,11 @@ func (l *Log) refuseNewcomer(c *candidateDir) error {
 func (l *Log) timed(fn func() error) error {
 	ch := make(chan error, 1)
 	go func() { ch <- fn() }()
-	t := time.NewTimer(l.opt.IOTimeout)
-	defer t.Stop()
-	select {
-	case err := <-ch:
-		return err
-	case <-t.C:
+	err, ok := await(ch, l.opt.IOTimeout, nil)
+	if !ok {
 		return errHung
 	}
+	return err
 }
 
 // RemoveDir takes a member, an ID or a path, out of the store. While shard files that count lie there it refuses with an error

@@ -180,14 +180,13 @@ func (d *dir) guard(ctx context.Context, fn func() error) (err error, abandoned 
 		defer d.busy.Add(-1)
 		ch <- fn()
 	}()
-	t := time.NewTimer(d.timeout)
-	defer t.Stop()
-	select {
-	case err := <-ch:
+	err, ok := await(ch, d.timeout, ctx.Done())
+	switch {
+	case ok:
 		return err, false
-	case <-ctx.Done():
+	case ctx.Err() != nil:
 		return ctx.Err(), true
-	case <-t.C:
+	default:
 		d.setOffline(errHung)
 		return errHung, true
 	}
@@ -258,11 +257,11 @@ func (ln *lane) work() {
 		if !ln.d.readable() {
 			err = errOffline
 		} else {
-			t := time.AfterFunc(ln.d.timeout, func() { ln.hang(j) })
+			p := newPatience(ln.d.timeout, func() { ln.hang(j) })
 			ln.d.busy.Add(1)
 			err = j.run()
 			ln.d.busy.Add(-1)
-			t.Stop()
+			p.stop()
 			if err != nil && !j.once.Load() {
 				ln.d.failed(err)
 			}

@@ -88,14 +88,11 @@ func (l *Log) inspectTimed(path string) (*candidateDir, error) {
 		c, err := l.inspect(path)
 		ch <- result{c, err}
 	}()
-	t := time.NewTimer(l.opt.IOTimeout)
-	defer t.Stop()
-	select {
-	case r := <-ch:
-		return r.c, r.err
-	case <-t.C:
+	r, ok := await(ch, l.opt.IOTimeout, nil)
+	if !ok {
 		return &candidateDir{path: path, problem: "does not answer"}, nil
 	}
+	return r.c, r.err
 }
 
 // inspect looks at one directory. A damaged or missing one is no error.
@@ -236,15 +233,12 @@ func (l *Log) lockTimed(c candidateDir, holder string) (*candidateDir, error) {
 			}
 		}
 	}()
-	t := time.NewTimer(l.opt.IOTimeout)
-	defer t.Stop()
-	select {
-	case r := <-ch:
-		return r.c, r.err
-	case <-t.C:
+	r, ok := await(ch, l.opt.IOTimeout, nil)
+	if !ok {
 		close(abandoned)
 		return nil, errHung
 	}
+	return r.c, r.err
 }
 
 // commonFormat returns the format on which the directories agree, the one with the newest member list, or nil when there is none.
