@@ -24,17 +24,18 @@ const (
 
 // A cycle is one run of mark and compact.
 type cycle struct {
-	s       *Store
-	req     GCRequest
-	op      *operation
-	m       *marking
-	rep     GCReport
-	pace    pacer
-	covered uint64       // mutations up to this CSN are in two snapshots
-	before  uint64       // sequence of the last checkpoint
-	copies  []relocation // appended, not yet proven
-	copying int64        // bytes of these
-	moved   int64        // bytes copied for the group in hand
+	s          *Store
+	background bool
+	req        GCRequest
+	op         *operation
+	m          *marking
+	rep        GCReport
+	pace       pacer
+	covered    uint64       // mutations up to this CSN are in two snapshots
+	before     uint64       // sequence of the last checkpoint
+	copies     []relocation // appended, not yet proven
+	copying    int64        // bytes of these
+	moved      int64        // bytes copied for the group in hand
 }
 
 // A relocation is a record that was copied.
@@ -49,6 +50,10 @@ type relocation struct {
 // point and repeated: a segment is dropped only when all of it that is named lies elsewhere, durably and proven. Errors: ErrConflict
 // while another cycle runs, ErrReadOnly, ErrCorrupt when what is named cannot be told.
 func (s *Store) GC(ctx context.Context, req GCRequest) (GCReport, error) {
+	return s.collect(ctx, req, false)
+}
+
+func (s *Store) collect(ctx context.Context, req GCRequest, background bool) (GCReport, error) {
 	if req.Threshold < 0 || req.Threshold > 1 {
 		return GCReport{}, fmt.Errorf("cas: garbage threshold %g is not between 0 and 1", req.Threshold)
 	}
@@ -59,7 +64,7 @@ func (s *Store) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 	defer op.end()
 	op.tell = req.Progress
 	req.Threshold = cmp.Or(req.Threshold, s.opts.GCThreshold)
-	c := &cycle{s: s, req: req, op: op, pace: pacer{rate: req.Rate, busy: s.clientsBusy}}
+	c := &cycle{s: s, req: req, op: op, background: background, pace: pacer{rate: req.Rate, busy: s.clientsBusy}}
 	c.rep = GCReport{Began: s.opts.Clock(), DryRun: req.DryRun, Segments: []GCSegment{}}
 	err = c.run(ctx)
 	c.rep.Ended = s.opts.Clock()
@@ -92,6 +97,11 @@ func (c *cycle) run(ctx context.Context) error {
 	if !c.req.DryRun {
 		if err := s.commitState(erasure.TierCompact); err != nil {
 			return err
+		}
+		if !c.background { // who asks for space by hand wants that of the open segments, too
+			if err := s.log.Roll(ctx); err != nil {
+				return logError("seal open segments", err)
+			}
 		}
 		// The newest stripe of the log belongs to a segment that cannot be dropped: let it be one that is open.
 		if err := s.noteCycle(ctx, c.rep.Began); err != nil {

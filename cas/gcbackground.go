@@ -35,7 +35,7 @@ func (s *Store) gcLoop(ctx context.Context) {
 	for {
 		pause := s.untilCycle()
 		if pause <= 0 {
-			switch _, err := s.GC(ctx, GCRequest{Rate: s.opts.GCRate}); {
+			switch _, err := s.collect(ctx, GCRequest{Rate: s.opts.GCRate}, true); {
 			case err == nil:
 				continue
 			case errors.Is(err, ErrConflict) || ctx.Err() != nil:

@@ -48,6 +48,8 @@ type recordLog interface {
 	ReadSegment(ctx context.Context, id erasure.SegmentID, bodies func(kind uint8) bool, fn func(erasure.Replayed) error) error
 	// ReadBack is Read past every cache, from the place of the record itself and from nowhere else.
 	ReadBack(ctx context.Context, l erasure.Location, dst []byte) ([]byte, error)
+	// Roll seals the open segments.
+	Roll(ctx context.Context) error
 	// Retire takes segments out of the live set; Drop removes those for which a drop is durable.
 	Retire([]erasure.SegmentID) error
 	Drop(ctx context.Context, ids []erasure.SegmentID) error
