@@ -18,6 +18,7 @@ const (
 	gcGroupBytes    = 64 << 20 // bytes copied after which a group is finished
 	gcCopyBytes     = 32 << 20 // bytes copied between two syncs
 	gcStoreGarbage  = 0.10     // of the store, over which more segments than those past the threshold are compacted
+	gcCopyRecords   = 16 << 10 // records copied between two syncs
 	gcRemoveRows    = 4096     // rows of the chunk map removed at once
 	gcCatalogRow    = 400      // bytes that a row of the catalog takes in a snapshot, estimated
 )
@@ -429,7 +430,7 @@ func (c *cycle) copyRecord(ctx context.Context, g *segmentMarks, r erasure.Repla
 	c.moved += int64(len(body))
 	c.rep.CopiedBytes += int64(len(body))
 	c.rep.CopiedChunks++
-	if c.copying >= gcCopyBytes {
+	if c.copying >= gcCopyBytes || len(c.copies) >= gcCopyRecords {
 		return c.settle(ctx)
 	}
 	return nil
@@ -459,10 +460,10 @@ func (c *cycle) settle(ctx context.Context) error {
 	if err := c.s.sabotage.confuse(c); err != nil {
 		return err
 	}
-	var buf []byte
+	// What the map says now is what counts: the copy, or what an upload stored meanwhile in place of a damaged chunk.
+	rows, locs := make([]index.Chunk, len(c.copies)), make([]erasure.Location, len(c.copies))
 	for i := range c.copies {
 		r := &c.copies[i]
-		// What the map says now is what counts: the copy, or what an upload stored meanwhile in place of a damaged chunk.
 		row, ok, err := c.s.chunks.LookupChunk(r.old.ID)
 		if err != nil {
 			return c.s.indexError(err)
@@ -470,28 +471,33 @@ func (c *cycle) settle(ctx context.Context) error {
 		if !ok || row.Location == r.old.Location || !r.handle.Durable() {
 			return fmt.Errorf("cas: copy of chunk %x is not in the chunk map", r.old.ID[:8])
 		}
-		if c.s.sabotage.noReadBack {
-			r.g.setCopied(r.ordinal)
-			continue
+		rows[i], locs[i] = row, row.Location
+	}
+	err := c.s.log.ReadBackAll(ctx, locs, func(i int, body []byte, err error) error {
+		r, row := &c.copies[i], &rows[i]
+		if err == nil {
+			err = c.s.verifyChunk(chunkLabel{enc: encoding(row.Encoding), size: row.Size, id: row.ID}, body)
 		}
-		if buf, err = c.s.log.ReadBack(ctx, erasure.Location(row.Location), buf[:0]); err == nil {
-			err = c.s.verifyChunk(chunkLabel{enc: encoding(row.Encoding), size: row.Size, id: row.ID}, buf)
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("cas: copy of chunk %x cannot be read back: %w", r.old.ID[:8], err), c.takeBack(c.copies[i:]))
+		if err != nil && !c.s.sabotage.noReadBack {
+			return fmt.Errorf("cas: copy of chunk %x cannot be read back: %w", r.old.ID[:8], err)
 		}
 		r.g.setCopied(r.ordinal)
+		return nil
+	})
+	if err != nil {
+		return errors.Join(err, c.takeBack())
 	}
 	c.copies, c.copying = c.copies[:0], 0
 	return nil
 }
 
-// takeBack puts originals back into the chunk map.
-func (c *cycle) takeBack(copies []relocation) error {
-	rows := make([]index.Chunk, len(copies))
-	for i := range copies {
-		rows[i] = copies[i].old
+// takeBack puts the originals of all that is not settled back into the chunk map.
+func (c *cycle) takeBack() error {
+	rows := make([]index.Chunk, len(c.copies))
+	for i := range c.copies {
+		rows[i] = c.copies[i].old
 	}
+	c.copies, c.copying = nil, 0
 	return c.s.indexError(c.s.chunks.PutChunks(rows))
 }
 

@@ -46,8 +46,8 @@ type recordLog interface {
 	Dropped(erasure.SegmentID) bool
 	// ReadSegment calls fn for every durable record of one live segment in order; what cannot be had makes the error at its end.
 	ReadSegment(ctx context.Context, id erasure.SegmentID, bodies func(kind uint8) bool, fn func(erasure.Replayed) error) error
-	// ReadBack is Read past every cache, from the place of the record itself and from nowhere else.
-	ReadBack(ctx context.Context, l erasure.Location, dst []byte) ([]byte, error)
+	// ReadBackAll reads records past every cache, from their own places and from nowhere else. fn is called for each, or returns what ends it.
+	ReadBackAll(ctx context.Context, locs []erasure.Location, fn func(i int, body []byte, err error) error) error
 	// Roll seals the open segments.
 	Roll(ctx context.Context) error
 	// Retire takes segments out of the live set; Drop removes those for which a drop is durable.

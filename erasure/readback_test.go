@@ -2,6 +2,7 @@ package erasure_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -29,6 +30,42 @@ func TestReadBack(t *testing.T) {
 		if err != nil || c.sent[label] != nil && !bytes.Equal(b[1:], c.sent[label]) {
 			t.Fatalf("%s: %v", label, err)
 		}
+	}
+	// All of them at once, in the order of the log: the same.
+	var labels []string
+	for label := range c.locations {
+		labels = append(labels, label)
+	}
+	slices.SortFunc(labels, func(a, b string) int {
+		la, lb := c.locations[a], c.locations[b]
+		return cmp.Or(cmp.Compare(la.Segment(), lb.Segment()), cmp.Compare(la.Ordinal(), lb.Ordinal()))
+	})
+	locs := make([]erasure.Location, len(labels))
+	for i, label := range labels {
+		locs[i] = c.locations[label]
+	}
+	seen := 0
+	err := c.log.ReadBackAll(t.Context(), locs, func(i int, body []byte, err error) error {
+		if i != seen || err != nil || c.sent[labels[i]] != nil && !bytes.Equal(body, c.sent[labels[i]]) {
+			t.Errorf("%s (%d after %d): %v", labels[i], i, seen, err)
+		}
+		seen++
+		return nil
+	})
+	if err != nil || seen != len(locs) {
+		t.Errorf("%d of %d records: %v", seen, len(locs), err)
+	}
+	stop := errors.New("stop")
+	if err := c.log.ReadBackAll(t.Context(), locs, func(int, []byte, error) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("the error of the function: %v", err)
+	}
+	none := append([]erasure.Location{{}}, locs[:2]...)
+	var errs []error
+	if err := c.log.ReadBackAll(t.Context(), none, func(_ int, _ []byte, err error) error { errs = append(errs, err); return nil }); err != nil {
+		t.Error(err)
+	}
+	if len(errs) != 3 || !errors.Is(errs[0], erasure.ErrNotFound) || errs[1] != nil || errs[2] != nil {
+		t.Errorf("one without a location: %v", errs)
 	}
 	disk.mu.Lock()
 	cached := slices.Clone(disk.cached)
