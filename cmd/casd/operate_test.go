@@ -101,7 +101,7 @@ func served(t *testing.T, s *scriptedStore) (url string) {
 
 func TestOperateServer(t *testing.T) {
 	s := &scriptedStore{
-		status:  cas.Status{StoreID: "store-1", State: "degraded", Reasons: []string{"/mnt/d3 is absent"}, Code: "4+2", Dirs: []cas.DirStatus{{ID: "dir-1", Path: "/mnt/d1", State: "online"}}},
+		status:  cas.Status{StoreID: "store-1", State: "degraded", Reasons: []string{"/mnt/d3 is absent", "first\nsecond"}, Code: "4+2", Dirs: []cas.DirStatus{{ID: "dir-1", Path: "/mnt/d1", State: "online"}}},
 		receipt: cas.Receipt{ID: "receipt-1", Complete: true, Outcome: cas.OutcomeWhole, BytesRead: map[string]int64{"/mnt/d1": 1 << 20}},
 		gc:      cas.GCReport{ReclaimedBytes: 5 << 20, Segments: []cas.GCSegment{{ID: 7, Class: "data", Code: "4+2", Skipped: "it is open"}}},
 		check:   cas.CheckReport{Outcome: cas.OutcomeWhole, CSN: 4711},
@@ -113,6 +113,7 @@ func TestOperateServer(t *testing.T) {
 	}
 	for _, c := range []struct{ args, call, says string }{
 		{"status", "status", "/mnt/d3 is absent"},
+		{"status", "status", "first; second"},
 		{"status --json", "status", `"store_id": "store-1"`},
 		{"scrub", `scrub "chunks" false 0`, "scrub receipt-1: whole, complete"},
 		{"scrub --level deep --no-repair --rate 1MiB", `scrub "deep" true 1048576`, "1.0 MiB  /mnt/d1"},

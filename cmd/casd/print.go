@@ -42,6 +42,9 @@ func (t table) row(cells ...string) {
 	fmt.Fprintln(t.tw)
 }
 
+// oneLine joins the lines of a message: errors that were joined have one each.
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
+
 func (t table) end() error { return t.tw.Flush() }
 
 // plain quotes what is not printable.

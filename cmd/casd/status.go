@@ -42,7 +42,7 @@ func printStatus(w io.Writer, s cas.Status) error {
 	t := newTable(w)
 	t.row("state", s.State)
 	for _, r := range s.Reasons {
-		t.row("", r)
+		t.row("", oneLine(r))
 	}
 	t.row("store", s.StoreID)
 	t.row("code", s.Code+" for new segments")
@@ -51,7 +51,7 @@ func printStatus(w io.Writer, s cas.Status) error {
 	t.row("commits", fmt.Sprintf("%d", s.CSN))
 	t.row("index", fmt.Sprintf("%s, %s, %s entries in memory", s.Index.Path, bytesText(s.Index.FileBytes), comma(int64(s.Index.Overlay))))
 	if s.Index.Trouble != "" {
-		t.row("", s.Index.Trouble)
+		t.row("", oneLine(s.Index.Trouble))
 	}
 	t.row("last scrub", scrubText(s.LastScrub))
 	if !s.NextScrub.IsZero() {
@@ -101,7 +101,7 @@ func runningText(p cas.Progress) string {
 func printDirs(w io.Writer, dirs []cas.DirStatus) error {
 	t := newTable(w, "DIRECTORY", "STATE", "FREE", "SIZE", "SHARD FILES", "IN THEM", "ID", "")
 	for _, d := range dirs {
-		t.row(cmp.Or(d.Path, "-"), d.State, bytesText(d.Free), bytesText(d.Total), comma(int64(d.Shards)), bytesText(d.Bytes), d.ID, d.Reason)
+		t.row(cmp.Or(d.Path, "-"), d.State, bytesText(d.Free), bytesText(d.Total), comma(int64(d.Shards)), bytesText(d.Bytes), d.ID, oneLine(d.Reason))
 	}
 	return t.end()
 }
