@@ -42,6 +42,25 @@ func TestRecordsGolden(t *testing.T) {
 	golden(t, "rows_v1.golden", all)
 }
 
+func TestSnapshotGolden(t *testing.T) {
+	var all []byte
+	for _, r := range []any{
+		snapshotHeader{Version: snapshotVersion, CSN: 42, Time: 1_700_000_000_123_456_789},
+		snapshotRows{Table: index.Objects, Rows: []snapshotItem{{Key: []byte("k"), Value: []byte("v"), Rev: 7}}},
+		snapshotEnd{Rows: map[index.Table]uint64{index.Objects: 1, index.Meta: 2}},
+		snapshotRow{Segment: 9, CSN: 42, Rows: 3, Written: 5},
+		segmentRow{Dropped: 6},
+		gcStateRow{Began: 8},
+	} {
+		b, err := cborEnc.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	golden(t, "snapshot_v1.golden", all)
+}
+
 func FuzzDecodeChunkLabel(f *testing.F) {
 	f.Add(appendChunkLabel(nil, chunkLabel{enc: encPlain, size: 5}))
 	f.Add(appendChunkLabel(nil, chunkLabel{enc: encDelta, size: 5}))
