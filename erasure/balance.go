@@ -52,7 +52,7 @@ func (l *Log) newPlanner() *planner {
 }
 
 // DrainPlan yields the moves that empty a directory, named by its ID: each when it is asked for, as things are then. When the
-// directory is absent these are the shard files that no present directory holds.
+// directory is out of service the shard files that no present directory holds are among them.
 //
 // A target holds no other shard of the segment and is online, neither draining nor healing; of these it is on the device with
 // the fewest other shards of the segment, and has most room. A shard file without a target comes with an error, which matches ErrNoHome and
@@ -64,13 +64,11 @@ func (l *Log) DrainPlan(dir string) iter.Seq2[Move, error] {
 			yield(Move{}, &DirError{Path: dir, Reason: "is not a member of the store"})
 			return
 		}
-		from := d
-		if st, _ := d.status(); st == dirAbsent {
-			from = nil
-		}
+		gone := !d.readable()
 		for _, s := range l.liveSegments() { // those of now; what has been dropped since is passed over
 			for shard := range s.homes {
-				if s.dirOf(shard) != from || l.lookup(s.id) != s {
+				from := s.dirOf(shard)
+				if from != d && !(gone && from == nil) || l.lookup(s.id) != s {
 					continue
 				}
 				open, bytes := s.extent()

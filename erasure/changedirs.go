@@ -290,6 +290,7 @@ func (l *Log) forgetDir(d *dir) {
 		}
 	}
 	l.files.forgetDir(d)
+	l.duplicates.forgetDir(d)
 }
 
 // SetDraining tells whether a member, an ID or a path, is to be emptied: it takes no new segments and no rebuilt shard files, but

@@ -65,6 +65,21 @@ func (q *duplicateSet) forget(key shardKey) {
 	delete(q.sure, key)
 }
 
+// forgetDir forgets the copies in a directory that is not in use any more.
+func (q *duplicateSet) forgetDir(d *dir) {
+	q.mu.Lock()
+	var keys []shardKey
+	for key, dirs := range q.dirs {
+		if slices.Contains(dirs, d) {
+			keys = append(keys, key)
+		}
+	}
+	q.mu.Unlock()
+	for _, key := range keys {
+		q.remove(key.segment, key.shard, d)
+	}
+}
+
 // of returns the directories that have another copy of a shard file.
 func (q *duplicateSet) of(id SegmentID, shard int) []*dir {
 	q.mu.Lock()

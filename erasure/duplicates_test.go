@@ -241,6 +241,59 @@ func TestCrashDuringResolve(t *testing.T) {
 	}
 }
 
+// TestReturningDirectoryBringsDuplicates loses a directory, rebuilds its shard files elsewhere, and has it back, while running or at a start.
+func TestReturningDirectoryBringsDuplicates(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		led, mem, opt := filledStore(t, 3, 2, 6, 8)
+		c := mustLed(t, led, opt)
+		lost := mem.Clone()
+		mend := func() { mem.Graft(lost, "/d2") }
+		if restart {
+			mem.RemoveAll("/d2")
+			c.log.Close(t.Context())
+			c = mustLed(t, led, opt)
+		} else {
+			mend = mem.FailPath("/d2", syscall.EIO)
+			for i := 0; i < 20 && c.log.Dirs()[2].State == "online"; i++ {
+				scrubAll(t, c, false)
+			}
+		}
+		dir := c.log.Dirs()[2]
+		if dir.State != "absent" && dir.State != "offline" {
+			t.Fatalf("%+v", dir)
+		}
+		moves := drain(t, c, dir.ID)
+		if moves < 3 {
+			t.Fatalf("%d moves", moves)
+		}
+		mend()
+		if restart {
+			c.log.Close(t.Context())
+			c = mustLed(t, led, opt)
+		} else if n := c.log.Probe(t.Context()); n != 1 {
+			t.Fatalf("%d directories are back: %+v", n, c.log.Dirs()[2])
+		}
+		if n := len(c.log.Duplicates()); n == 0 || n > moves {
+			t.Errorf("%d duplicates after %d moves", n, moves)
+		}
+		for _, f := range first(scrubAll(t, c, true)) {
+			t.Errorf("%+v", f)
+		}
+		if n := len(c.log.Duplicates()); n > 0 {
+			t.Errorf("%d duplicates are left", n)
+		}
+		for file, in := range whereabouts(mem, 6) {
+			if len(in) != 1 {
+				t.Errorf("%s is in %v", file, in)
+			}
+		}
+		if err := c.check(t); err != nil {
+			t.Error(err)
+		}
+		c.log.Close(t.Context())
+	}
+}
+
 // TestDuplicatesUnderDamage harms copies and other shards at random: what could be read before can be read after.
 func TestDuplicatesUnderDamage(t *testing.T) {
 	led, origin, opt, whole, path, second := duplicated(t)

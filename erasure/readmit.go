@@ -264,6 +264,7 @@ func (l *Log) readmit(r *returned) {
 	l.findHoles()
 	l.relearnParity()
 	l.files.forgetDir(old)
+	l.duplicates.forgetDir(old)
 	old.release(errOffline)
 	l.signalRoom()
 	l.log.LogAttrs(context.Background(), slog.LevelWarn, "data directory is back", slog.String("dir", d.path), slog.Int("shard_files", len(r.files)), slog.Int("unverified", left))
@@ -294,6 +295,7 @@ func (l *Log) adopt(r *returned) {
 		}
 		if !s.setDir(f.index, r.old, f.d) && !s.setDir(f.index, nil, f.d) {
 			l.secondCopy(f, s.dirOf(f.index))
+			l.duplicates.add(f.id, f.index, f.d)
 		}
 		l.learnFrom(s, f)
 	}
