@@ -68,11 +68,12 @@ type recordLog interface {
 	// TakeSuspects returns the segments in which a read since the last call met damage.
 	TakeSuspects() []erasure.SegmentID
 
+	directoryLog
+
 	Position() erasure.Position
 	WriteState() error
 	// Room is WriteState for one tier.
 	Room(t erasure.Tier) error
-	Dirs() []erasure.DirInfo
 	Stats() erasure.Stats
 	Close(ctx context.Context) error
 }

@@ -207,29 +207,3 @@ type IndexStatus struct {
 func (s *Store) Check(context.Context, CheckRequest) (CheckReport, error) {
 	return CheckReport{}, ErrNotImplemented
 }
-
-// AddDir makes an empty directory a member of the store.
-func (s *Store) AddDir(_ context.Context, path string) (DirStatus, error) {
-	return DirStatus{}, ErrNotImplemented
-}
-
-// ReplaceDir makes the empty directory path a member in place of dir, an ID or a path, and rebuilds there what dir held. It returns when
-// all of it is rebuilt.
-func (s *Store) ReplaceDir(_ context.Context, dir, path string, _ ProgressFunc) (DirStatus, error) {
-	return DirStatus{}, ErrNotImplemented
-}
-
-// DrainDir moves everything off a directory, an ID or a path. It can be interrupted and called again.
-func (s *Store) DrainDir(_ context.Context, dir string, _ ProgressFunc) (DirStatus, error) {
-	return DirStatus{}, ErrNotImplemented
-}
-
-// RemoveDir takes a drained directory, an ID or a path, out of the store; with lost, one that will never come back.
-func (s *Store) RemoveDir(_ context.Context, dir string, lost bool) error {
-	return ErrNotImplemented
-}
-
-// Rebalance moves shard files until the directories are about equally full. It can be interrupted and called again.
-func (s *Store) Rebalance(context.Context, ProgressFunc) (moved int64, err error) {
-	return 0, ErrNotImplemented
-}

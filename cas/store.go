@@ -225,10 +225,14 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 		s.stopWorkers()
 		return s, err
 	}
+	if s.commitState() == nil {
+		s.followMembers(ctx)
+	}
 	s.metrics.watch(s)
 	if !o.byHand {
 		s.background(s.healer.loop)
 		s.background(s.schedule)
+		s.background(s.watchDirs)
 	}
 	s.opened = s.opts.Clock()
 	if s.opts.GCInterval > 0 {
