@@ -326,9 +326,11 @@ func (s *Store) openDomain(ctx context.Context) (*domain, error) {
 		rand.Read(key) // never fails
 		row = domainRow{Key: key, Created: s.opts.Clock().UnixNano()}
 		err := s.update(ctx, nil, func(r index.Reader) (*tx, error) {
-			t := &tx{}
-			t.put(index.Domains, domainKey(defaultDomain), row)
-			return t, nil
+			t, err := membersTx(s.log.Dirs())(r)
+			if err == nil {
+				t.put(index.Domains, domainKey(defaultDomain), row)
+			}
+			return t, err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("cas: create store: %w", err)
