@@ -225,7 +225,7 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 		s.stopWorkers()
 		return s, err
 	}
-	if s.commitState() == nil {
+	if s.commitState(erasure.TierDelete) == nil {
 		s.followMembers(ctx)
 	}
 	s.metrics.watch(s)

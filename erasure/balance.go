@@ -111,7 +111,7 @@ func (p *planner) haven(s *segment, shard int, bytes int64, leaves *dir) (*dir, 
 		if usable++; !p.vacant(s, shard, r.d) {
 			continue
 		}
-		if vacant++; r.free < bytes+p.l.movesLeave() {
+		if vacant++; !p.takes(r, bytes, TierDelete) {
 			continue
 		}
 		n := s.onDevice(shard, r.d.device)
@@ -130,8 +130,10 @@ func (p *planner) haven(s *segment, shard int, bytes int64, leaves *dir) (*dir, 
 		ErrNoHome, uint64(s.id), s.k, s.m, n, leaves.path, usable)
 }
 
-// movesLeave is how much room a planned move leaves in its target: new segments should find some.
-func (l *Log) movesLeave() int64 { return 2*l.step(Data) + fullFreeBytes }
+// takes tells whether a file finds room in a directory without taking what a tier leaves free.
+func (p *planner) takes(r *room, bytes int64, t Tier) bool {
+	return r.free-bytes >= max(p.l.floor(t, r.total), fullFreeBytes)
+}
 
 // vacant tells whether a directory has no other shard of the segment, in use or not.
 func (p *planner) vacant(s *segment, shard int, d *dir) bool {
@@ -216,7 +218,7 @@ func (p *planner) spread(segs []*segment, done map[SegmentID]uint16) (Move, bool
 		for i := range p.room {
 			r := &p.room[i]
 			n := s.onDevice(shard, r.d.device)
-			if !r.target || n > least || best == nil && n == least || r.free < bytes+p.l.movesLeave() || !p.vacant(s, shard, r.d) {
+			if !r.target || n > least || best == nil && n == least || !p.takes(r, bytes, TierUpload) || !p.vacant(s, shard, r.d) {
 				continue
 			}
 			if best == nil || n < least || r.free > best.free {
@@ -249,7 +251,7 @@ func (p *planner) level(segs []*segment, done map[SegmentID]uint16) (Move, bool)
 			var best Move
 			for s, shard := range eligible(segs, done) {
 				_, bytes := s.extent()
-				if s.dirOf(shard) != from.d || bytes <= best.Bytes || bytes+p.l.movesLeave() > to.free || to.level(bytes) > from.level(-bytes) ||
+				if s.dirOf(shard) != from.d || bytes <= best.Bytes || !p.takes(&to, bytes, TierUpload) || to.level(bytes) > from.level(-bytes) ||
 					s.onDevice(shard, to.d.device) > s.onDevice(shard, from.d.device) || !p.vacant(s, shard, to.d) {
 					continue
 				}

@@ -285,7 +285,7 @@ func TestMovesUnderCrashes(t *testing.T) {
 			}
 			for i := 0; i < 12 && len(segments) > 0; i++ {
 				s := segments[rng.IntN(len(segments))]
-				err := c.log.MoveShard(rt.Context(), s.ID, rng.IntN(s.K+s.M), members[rng.IntN(len(members))].ID, erasure.MoveOptions{})
+				err := c.log.MoveShard(rt.Context(), s.ID, rng.IntN(max(s.K+s.M, 1)), members[rng.IntN(len(members))].ID, erasure.MoveOptions{})
 				var de *erasure.DirError
 				if err != nil && !mem.Off() && !errors.Is(err, erasure.ErrSegmentOpen) && !errors.Is(err, erasure.ErrNoSpace) && !errors.As(err, &de) {
 					rt.Fatal(err)
