@@ -234,9 +234,9 @@ func (c *cycle) plan(ctx context.Context) ([]*segmentMarks, error) {
 	for _, g := range all {
 		switch {
 		case g.skipped != "":
-		case !g.info.Sealed && !g.info.Ended:
+		case !c.req.DryRun && !g.info.Sealed && !g.info.Ended: // a dry run goes on as if they had been sealed
 			g.skipped = "open"
-		case g.info.LastSeq >= c.before:
+		case !c.req.DryRun && g.info.LastSeq >= c.before:
 			g.skipped = "newer than the last checkpoint"
 		case g.info.ShardsAbsent > g.info.M:
 			g.skipped = fmt.Sprintf("%d of its shard files are absent", g.info.ShardsAbsent)

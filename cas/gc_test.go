@@ -128,6 +128,9 @@ func TestGCReturnsSpace(t *testing.T) {
 	if r.Dropped == 0 || r.ReclaimedBytes == 0 {
 		t.Errorf("nothing was dropped: %+v", r)
 	}
+	if r.Dropped != dry.Dropped {
+		t.Errorf("%d segments were dropped, a dry run said %d", r.Dropped, dry.Dropped)
+	}
 	mustHave(t, s, "b", "large3", kept)
 	rowsLead(t, s)
 	// The upload goes when nothing happened to it for long, and what came with it.

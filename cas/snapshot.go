@@ -116,7 +116,8 @@ func (c *cycle) snapshotIfWorthIt(ctx context.Context, all []*segmentMarks) erro
 	const all64 = ^uint64(0)
 	var gain int64
 	for _, g := range all {
-		if done := g.info.Sealed || g.info.Ended; done && g.skipped == "" && g.sum.lastCSN > c.covered && g.info.LastSeq <= c.before && (g.recode || g.fraction(all64) >= c.req.Threshold) {
+		done := (g.info.Sealed || g.info.Ended) && g.info.LastSeq < c.before
+		if (done || c.req.DryRun) && g.skipped == "" && g.sum.lastCSN > c.covered && (g.recode || g.fraction(all64) >= c.req.Threshold) {
 			gain += g.garbage(all64)
 		}
 	}
