@@ -232,7 +232,9 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	if !o.byHand {
 		s.background(s.healer.loop)
 		s.background(s.schedule)
-		s.background(s.watchDirs)
+		if !o.OnDemand {
+			s.background(s.watchDirs)
+		}
 	}
 	s.opened = s.opts.Clock()
 	if s.opts.GCInterval > 0 {

@@ -143,6 +143,14 @@ func TestChangeDirectories(t *testing.T) {
 	command(t, s, exitDone, indexed, "dir", "drain", d7)
 	command(t, s, exitDone, indexed, "dir", "remove", d7)
 	s.Dirs = slices.DeleteFunc(s.Dirs, func(d string) bool { return d == d7 })
+	if err := os.RemoveAll(s.Dirs[3]); err != nil {
+		t.Fatal(err)
+	}
+	d10 := empty("d10")
+	dead := s.Dirs[3]
+	s.Dirs = slices.Delete(s.Dirs, 3, 4)
+	command(t, s, exitDone, indexed, "dir", "replace", dead, d10)
+	s.Dirs = append(s.Dirs, d10)
 	command(t, s, exitDone, indexed, "scrub")
 	start(t, s)
 	all.mustRead(t, s)
