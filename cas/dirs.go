@@ -119,10 +119,17 @@ func (s *Store) changeDirs(ctx context.Context, name string, tell ProgressFunc, 
 	return err
 }
 
-// AddDir makes an empty directory a member of the store; new segments may use it at once. A directory that cannot belong is ErrConflict,
-// and so is one while another operation on directories runs.
+// AddDir makes an empty directory a member of the store; new segments may use it at once. A member that is draining is not drained any
+// longer. A directory that cannot belong is ErrConflict, and so is any while another operation on directories runs.
 func (s *Store) AddDir(ctx context.Context, path string) (st DirStatus, err error) {
 	err = s.changeDirs(ctx, "add", nil, func(ctx context.Context, _ *operation, csn uint64) error {
+		if d, err := s.findDir(path); err == nil && d.Member.State == erasure.StateDraining {
+			if err := s.log.SetDraining(ctx, d.ID, false, csn); err != nil {
+				return errDirs("add directory", err)
+			}
+			st, err = s.statusOf(d.ID)
+			return err
+		}
 		m, err := s.log.AddDir(ctx, path, csn)
 		if err != nil {
 			return errDirs("add directory", err)

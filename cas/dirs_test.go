@@ -204,8 +204,12 @@ func TestDrainGoesOn(t *testing.T) {
 	if d, _ := s.findDir(o.Dirs[0]); d.State != "draining" {
 		t.Fatalf("%+v", d)
 	}
+	if st, err := s.AddDir(t.Context(), o.Dirs[0]); err != nil || st.State != "online" { // a change of mind
+		t.Fatalf("%+v, %v", st, err)
+	}
+	sameMembers(t, s)
 	st, err := s.DrainDir(t.Context(), o.Dirs[0], nil)
-	if err != nil || st.Shards != 0 {
+	if err != nil || st.Shards != 0 || st.State != "draining" {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	mustHaveAll(t, s, objects)

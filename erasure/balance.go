@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 )
 
 // A Move is one shard file that should go to another directory.
@@ -17,6 +18,10 @@ type Move struct {
 
 // balancedPart is by how much the fill levels of two directories may differ, as a part of their size.
 const balancedPart = 0.05
+
+// plannerAge is how long a plan to empty a directory goes by what it saw of the others: asking all of them for each of a hundred thousand
+// files would take longer than some moves.
+const plannerAge = time.Second
 
 // A planner plans moves. It knows how much room there was when it was made.
 type planner struct {
@@ -65,6 +70,8 @@ func (l *Log) DrainPlan(dir string) iter.Seq2[Move, error] {
 			return
 		}
 		gone := !d.readable()
+		var p *planner
+		var made time.Time
 		for _, s := range l.liveSegments() { // those of now; what has been dropped since is passed over
 			for shard := range s.homes {
 				from := s.dirOf(shard)
@@ -79,9 +86,13 @@ func (l *Log) DrainPlan(dir string) iter.Seq2[Move, error] {
 				if from != nil {
 					m.From = from.id
 				}
-				to, err := l.newPlanner().haven(s, shard, bytes, d)
+				if p == nil || time.Since(made) > plannerAge {
+					p, made = l.newPlanner(), time.Now()
+				}
+				to, err := p.haven(s, shard, bytes, d)
 				if err == nil {
-					m.To = to.id
+					m.To = to.d.id
+					to.free -= bytes
 				}
 				if !yield(m, err) {
 					return
@@ -99,7 +110,7 @@ func (s *segment) extent() (open bool, bytes int64) {
 }
 
 // haven chooses the directory for a shard file that leaves a directory.
-func (p *planner) haven(s *segment, shard int, bytes int64, leaves *dir) (*dir, error) {
+func (p *planner) haven(s *segment, shard int, bytes int64, leaves *dir) (*room, error) {
 	usable, vacant := 0, 0
 	var best *room
 	same := 0
@@ -121,7 +132,7 @@ func (p *planner) haven(s *segment, shard int, bytes int64, leaves *dir) (*dir, 
 	}
 	switch {
 	case best != nil:
-		return best.d, nil
+		return best, nil
 	case vacant > 0:
 		return nil, fmt.Errorf("%w: no directory without a shard of segment %016x has room for %d bytes", ErrNoSpace, uint64(s.id), bytes)
 	}
