@@ -180,6 +180,24 @@ var matrixSteps = []matrixStep{
 		}
 		return err
 	}},
+	{"delete what is large", func(r *matrixRun, s *Store) error {
+		for _, key := range []string{"large", "copy"} {
+			if err := r.change(key, nil, func() error { _, err := s.Delete(r.t.Context(), "b", key, nil); return err }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"gc", func(r *matrixRun, s *Store) error {
+		report, err := s.GC(r.t.Context(), GCRequest{Threshold: 0.01})
+		if err != nil { // a snapshot that met the fault; the next cycle does without the directory
+			report, err = s.GC(r.t.Context(), GCRequest{Threshold: 0.01})
+		}
+		if err == nil && r.count != nil && (report.Dropped == 0 || report.CopiedChunks == 0) {
+			r.t.Errorf("without a fault nothing was reclaimed, or nothing copied: %+v", report)
+		}
+		return err
+	}},
 	putStep("after", 300_000),
 }
 
@@ -253,6 +271,12 @@ func (r *matrixRun) whole() {
 		if !receipt.Complete || receipt.Outcome != OutcomeWhole && (i > 0 || receipt.Outcome != OutcomeRepaired) {
 			r.t.Fatalf("scrub %d: %+v", i, receipt)
 		}
+	}
+	if _, err := s.GC(r.t.Context(), GCRequest{Threshold: 0.01}); err != nil {
+		r.t.Fatalf("gc: %v", err)
+	}
+	if receipt, err := s.Scrub(r.t.Context(), ScrubRequest{Level: ScrubDeep}); err != nil || receipt.Outcome != OutcomeWhole {
+		r.t.Fatalf("scrub after gc: %v %+v", err, receipt)
 	}
 	r.model.verify(r.t, s)
 	served := dump(r.t, s)
