@@ -57,6 +57,7 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 		newest = max(newest, info.ID)
 	}
 	checked := int64(0)
+	var stray []index.ID // what a crash after a drop left in the chunk map, unless something names it
 	err := s.idx.IterChunks(func(c index.Chunk) error {
 		if checked++; checked%4096 == 0 {
 			if err := context.Cause(ctx); err != nil {
@@ -71,7 +72,12 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 		if !lossy && (live[l.Segment()] || l.Segment() > newest) || good.has(l.Ordinal()) {
 			return nil
 		}
-		return run.tryChunk(ctx, c.ID)
+		before := run.lost.total
+		err := run.tryChunk(ctx, c.ID)
+		if run.lost.total > before && s.log.Dropped(l.Segment()) {
+			stray = append(stray, c.ID)
+		}
+		return err
 	})
 	if err != nil {
 		return s.indexError(err)
@@ -86,7 +92,14 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 	if run.lost.total == 0 {
 		return nil
 	}
-	return run.affected(ctx)
+	if err := run.affected(ctx); err != nil || run.r.LostTotal > 0 || run.lost.overflowed() {
+		return err
+	}
+	for _, id := range stray { // garbage that is gone: the next cycle of GC removes the row
+		s.damaged.remove(id)
+		run.lost.total--
+	}
+	return nil
 }
 
 // tryChunk notes whether a chunk can be had.
