@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -75,7 +76,11 @@ func TestScale(t *testing.T) {
 	commit := func() {
 		batch := ops
 		ops = nil
-		if err := s.update(t.Context(), nil, func(index.Reader) (*tx, error) { return &tx{ops: batch}, nil }); err != nil {
+		err := ErrBusy
+		for errors.Is(err, ErrBusy) { // the index takes its time
+			err = s.update(t.Context(), nil, func(index.Reader) (*tx, error) { return &tx{ops: batch}, nil })
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
