@@ -61,6 +61,9 @@ func (h *heapPeak) end() uint64 {
 // TestScale fills a store with many small chunks, half of which nothing names, and reports what a cycle, a start and a rebuild of the index cost. With
 // -scale.chunks it does so at any size. Chunks go into the log directly: through Put they would take a terabyte.
 func TestScale(t *testing.T) {
+	if f := flag.Lookup("scale.chunks"); testing.Short() && f.Value.String() == f.DefValue {
+		*scaleChunks = 5000
+	}
 	o := Options{Dirs: dirsOf(t, 6), IndexDir: t.TempDir(), GCThreshold: 0.25}
 	s, err := Open(context.Background(), o)
 	if err != nil {

@@ -239,8 +239,9 @@ func (l *Log) RemoveDir(ctx context.Context, ref string, lost bool, csn uint64) 
 	if !lost {
 		d.closing.Store(true)
 		l.placing.Lock() // from here on whoever chooses directories passes it over
+		err := l.inUse(d)
 		l.placing.Unlock()
-		if err := l.inUse(d); err != nil {
+		if err != nil {
 			d.closing.Store(false)
 			return err
 		}
