@@ -14,7 +14,7 @@ import (
 type Options struct {
 	Dirs           []string // data directories, at least one
 	IndexDir       string   // where the index lies; empty means inside the first healthy data directory
-	K, M           int      // erasure code of a new store; 0, 0 means the default for the number of directories
+	K, M           int      // erasure code of new segments; 0, 0 means that of the store, and for a new one the default for the number of directories
 	NoCreate       bool     // refuse to create a store in empty directories
 	AllowNetworkFS bool
 

@@ -246,8 +246,8 @@ func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 func (s *Store) openLog(ctx context.Context) error {
 	o := erasure.Options{
 		Dirs: s.opts.Dirs, FS: s.opts.FS, OnDurable: s.onDurable, SegmentBytes: s.opts.SegmentBytes, IOTimeout: s.opts.IOTimeout,
-		MetadataSegmentBytes: s.opts.metadataSegmentBytes,
-		AllowNetworkFS:       s.opts.AllowNetworkFS, Logger: s.opts.Logger, Metrics: s.opts.Metrics,
+		MetadataSegmentBytes: s.opts.metadataSegmentBytes, Code: erasure.Code{K: s.opts.K, M: s.opts.M},
+		AllowNetworkFS: s.opts.AllowNetworkFS, Logger: s.opts.Logger, Metrics: s.opts.Metrics,
 	}
 	if !s.opts.NoCreate {
 		chunks, err := chunking.NewParams()

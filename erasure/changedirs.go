@@ -360,13 +360,20 @@ func (l *Log) Roll(ctx context.Context) error {
 	if err := l.Sync(ctx); err != nil {
 		return err
 	}
-	var rolled []*openSegment
+	var rolled []*segment
+	for _, s := range l.liveSegments() { // some may be about to be sealed
+		s.mu.Lock()
+		if s.open && s.class != Snapshot {
+			rolled = append(rolled, s)
+		}
+		s.mu.Unlock()
+	}
 	broken := false
 	roll := func(o *openSegment) bool {
 		if o == nil {
 			return false
 		}
-		rolled = append(rolled, o)
+		rolled = append(rolled, o.segment)
 		broken = broken || !o.healthy()
 		return o.healthy()
 	}
@@ -387,9 +394,9 @@ func (l *Log) Roll(ctx context.Context) error {
 	if broken {
 		l.repair()
 	}
-	for _, o := range rolled {
+	for _, s := range rolled {
 		select {
-		case <-o.settled:
+		case <-s.settled:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -154,9 +154,6 @@ func (l *Log) refuse(err error) error {
 
 // writable returns why nothing of a tier can be appended now, or nil.
 func (l *Log) writable(t Tier) error {
-	if !l.recovered.Load() {
-		return fmt.Errorf("%w: not recovered yet", ErrReadOnly)
-	}
 	return l.Room(t)
 }
 

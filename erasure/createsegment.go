@@ -42,13 +42,13 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	if len(dirs) < m+1 {
 		return nil, ErrNoSpace
 	}
-	s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), open: true, surveyed: true, unproven: c == Snapshot}
+	s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), settled: make(chan struct{}), open: true, surveyed: true, unproven: c == Snapshot}
 	l.segMu.Lock()
 	l.maxID++
 	s.id = l.maxID
 	l.creating[s.id] = struct{}{}
 	l.segMu.Unlock()
-	o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), settled: make(chan struct{}), lane: laneMetadata}
+	o := &openSegment{segment: s, dirs: dirs, handles: make([]File, len(dirs)), lane: laneMetadata}
 	switch c {
 	case Data:
 		o.lane = laneData

@@ -259,7 +259,22 @@ func (l *Log) WriteState() error {
 // minParity is the smallest parity of the store's code and any live segment.
 func (l *Log) minParity() int { return int(l.parity.Load()) }
 
-// candidates returns the directories that may take a new segment.
+// takers returns the directories that take new segments: the candidates, or, when these are too few, those that are being drained too.
+// Writing goes before draining.
+func (l *Log) takers() []*dir {
+	c := l.candidates()
+	if len(c) >= l.code().M+1 {
+		return c
+	}
+	for _, d := range l.dirs() {
+		if st, _ := d.status(); st == dirOnline && !d.closing.Load() && !slices.Contains(c, d) {
+			c = append(c, d)
+		}
+	}
+	return c
+}
+
+// candidates returns the directories that may take new shard files.
 func (l *Log) candidates() []*dir {
 	l.lookAfter(lookInterval)
 	var c []*dir

@@ -180,7 +180,7 @@ func (l *Log) member(id string) *dir {
 
 // changeMembers gives the store a new member list: durably in format.json of every member in service, those in more included,
 // before anything rests on it. dirs are the directories that belong to the new list. A directory that cannot take it is offline
-// then, but when one has no space, nothing is changed and the error is ErrNoSpace.
+// then, but when one has no space, nothing is changed and the error is ErrNoSpace; nor is it when a new directory fails at once.
 //
 // Any two sets of directories that may write have one in common, so the list of one that wrote is never passed over: a crash
 // at any point leaves the old list or the new one. The caller holds the token of members.changing.
@@ -202,6 +202,9 @@ func (l *Log) changeMembers(csn uint64, edit func(*format), dirs []*dir) error {
 		}
 	}
 	errs := runAll(laneControl, prepare)
+	if i := slices.IndexFunc(online, func(d *dir) bool { return !slices.Contains(l.dirs(), d) }); i >= 0 && errs[i] != nil {
+		return &DirError{Path: online[i].path, Reason: "does not take the member list", Err: errs[i]}
+	}
 	if i := slices.IndexFunc(errs, func(err error) bool { return isFull(err) || isShortage(err) }); i >= 0 {
 		for _, d := range online {
 			_, _ = d.guard(context.Background(), func() error { return l.fs.Remove(filepath.Join(d.path, formatFile+tmpExtension)) }) // one that stays is overwritten

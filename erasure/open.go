@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +50,15 @@ func Open(ctx context.Context, opt Options) (*Log, error) {
 		l.release()
 		return nil, err
 	}
+	l.findHoles()
+	if c := opt.Code; c != (Code{}) {
+		if err := l.SetCode(ctx, c.K, c.M, 0); errors.Is(err, ErrReadOnly) || errors.Is(err, ErrNoSpace) {
+			l.log.LogAttrs(ctx, slog.LevelWarn, "the code stays as it is", slog.String("code", l.code().String()), slog.String("cause", err.Error()))
+		} else if err != nil {
+			l.release()
+			return nil, err
+		}
+	}
 	go l.encodeBulk()
 	l.background.Add(1)
 	go l.syncLoop()
@@ -72,7 +80,6 @@ type shardFile struct {
 	id     SegmentID
 	class  Class
 	index  int
-	size   int64
 	footer *footer // nil: not sealed, as far as this file tells
 	first  *header // the first one that is right, when there is no footer
 	broken error   // the directory gave an error and said nothing about the file
@@ -161,7 +168,7 @@ func (l *Log) identify(f *shardFile, path string) error {
 		f.broken = err
 		return nil
 	}
-	if f.size = fi.Size; f.size < blockBytes {
+	if fi.Size < blockBytes {
 		return nil
 	}
 	b := make([]byte, blockBytes)
@@ -263,13 +270,9 @@ func (l *Log) assemble(id SegmentID, files []shardFile) *segment {
 			l.duplicates.add(id, f.index, f.d)
 		}
 	}
-	s.shortest = math.MaxInt64
 	sealed := foot != nil && foot.nonce == s.nonce
 	for _, f := range files {
-		if s.dirOf(f.index) != f.d {
-			continue
-		}
-		if s.shortest = min(s.shortest, f.size); sealed && f.footer == nil { // older than the segment: sealing was cut short, or the disk is an old copy
+		if sealed && f.footer == nil && s.dirOf(f.index) == f.d { // older than the segment: sealing was cut short, or the disk is an old copy
 			l.suspects.add(id)
 		}
 	}

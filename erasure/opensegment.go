@@ -16,7 +16,6 @@ type openSegment struct {
 	*segment
 	dirs    []*dir // of the shards: while the segment is open they stay where they are
 	handles []File
-	settled chan struct{} // closed when the segment takes no more: it is sealed, or a verdict ends it
 	lane    int
 
 	next      stripeInfo // number, block and ordinal of the next stripe; class lock

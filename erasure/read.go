@@ -333,9 +333,9 @@ func (l *Log) loadStripe(ctx context.Context, s *segment, block, shard uint32, a
 	}
 	if st.valid < s.k || !st.rebuild(l) {
 		defer st.release()
-		reach := st.valid
+		reach, away := st.valid, l.outOfService() > 0
 		for _, err := range st.errs {
-			if outOfReach(err) {
+			if outOfReach(err) && (away || !errors.Is(err, errAbsent)) {
 				reach++
 			}
 		}

@@ -19,7 +19,8 @@ const (
 )
 
 // Probe looks whether members that are absent or offline can be used again, where they were last or in one of Options.Dirs, and
-// tells how many can. It is cheap when none is away, and does nothing while members are being changed.
+// tells how many can. One that is in service and has gone from its place is offline from then on. It is cheap when none is away,
+// and does nothing while members are being changed.
 //
 // A directory comes back when it is the one it was, by its format.json, its list of members is not ahead, it can be locked, takes
 // a write, syncs it and gives it back past the page cache, can be listed, and no operation of its last life is still under way. Its
@@ -39,6 +40,7 @@ func (l *Log) Probe(ctx context.Context) (readmitted int) {
 	var wg sync.WaitGroup
 	for _, d := range l.dirs() {
 		if d.readable() {
+			wg.Go(func() { l.present(ctx, d) }) // else nobody who only reads would notice that it went away
 			continue
 		}
 		if d.draining() {

@@ -16,6 +16,11 @@ import (
 // heal does what the layer above does until nothing is left to be done.
 func heal(t testing.TB, c *client) {
 	t.Helper()
+	if c.log.WriteState() == nil { // segments that were open when a directory failed are to be ended
+		if err := c.log.Roll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 100 {
 		ids := slices.Concat(c.log.Damaged(), c.log.Unverified(), c.log.TakeSuspects())
 		for _, id := range ids {
@@ -30,7 +35,11 @@ func heal(t testing.TB, c *client) {
 			return
 		}
 	}
-	t.Fatalf("healing does not end: damaged %v, unverified %v", c.log.Damaged(), c.log.Unverified())
+	for _, id := range c.log.Damaged() {
+		res, err := c.log.ScrubSegment(t.Context(), id, erasure.ScrubOptions{Repair: true, Finding: func(f erasure.Finding) { t.Logf("%+v", f) }})
+		t.Logf("%+v %v", res, err)
+	}
+	t.Fatalf("healing does not end: damaged %v, unverified %v: %+v\n%+v", c.log.Damaged(), c.log.Unverified(), c.log.Dirs(), c.log.Segments())
 }
 
 // wantWhole checks that every shard is there and right.

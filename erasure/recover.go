@@ -9,8 +9,11 @@ import (
 
 // Recover ends every segment that is neither sealed nor ended where it was torn, makes what counts durable on all present
 // directories, and opens the log for writing. It returns the new verdicts; the caller commits them, as mutations, before
-// anything else is served. What is left of void segments is removed in the background. When the membership rule forbids writing it decides nothing, returns nothing, and WriteState
-// says why.
+// anything else is served. What is left of void segments is removed in the background. When the membership rule forbids writing
+// it decides nothing, returns nothing, and WriteState says why.
+//
+// It may be called again when the members have changed since. What Replay gave then still is all there is, unless Probe took a
+// directory back meanwhile: that may have brought stripes that were out of sight.
 func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 	if l.recovered.Load() {
 		return nil, nil

@@ -288,7 +288,7 @@ func (l *Log) walkedStripes(ctx context.Context, s *segment, first uint32, after
 		}
 		if w.lost > 0 {
 			err := error(&CorruptError{Segment: s.id, Need: s.k})
-			if s.absent() > 0 {
+			if s.absent() > 0 && l.outOfService() > 0 {
 				err = fmt.Errorf("%w: %d stripes of segment %016x", ErrUnavailable, w.lost, uint64(s.id))
 			}
 			if !yield(dirEntry{}, err) {
@@ -316,7 +316,7 @@ func (l *Log) readDirectory(ctx context.Context, s *segment, block uint32) ([]di
 	}
 	corrupt := &CorruptError{Segment: s.id, Offset: int64(block) * blockBytes, Need: s.k}
 	if !ok {
-		if s.absent() > s.m {
+		if s.absent() > s.m && l.outOfService() > 0 {
 			return nil, 0, ErrUnavailable
 		}
 		return nil, 0, corrupt

@@ -77,15 +77,19 @@ func (c *scrubber) open(ctx context.Context) {
 }
 
 // present tells whether a directory is still what it was when the log was opened. That nothing is found where a disk was
-// unmounted proves nothing.
+// unmounted proves nothing. A directory that has gone from its place is offline from now on.
 func (l *Log) present(ctx context.Context, d *dir) bool {
-	err, _ := d.guard(ctx, func() error {
+	err, abandoned := d.guard(ctx, func() error {
 		form, err := readFormat(l.fs, d.path)
 		if err == nil && form.Dir != d.id {
-			err = &DirError{Path: d.path, Reason: "is another directory now"}
+			return &DirError{Path: d.path, Reason: "is another directory now"}
 		}
 		return err
 	})
+	var other *DirError
+	if !abandoned && (errors.Is(err, fs.ErrNotExist) || errors.As(err, &other)) {
+		d.setOffline(fmt.Errorf("is not in its place any more: %w", err))
+	}
 	return err == nil
 }
 

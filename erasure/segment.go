@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/reedsolomon"
 )
 
-// A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce, shortest) never changes after
+// A segment is what is known of one live segment. Identity (id, class and, once known, k, m, nonce) never changes after
 // Open made it public. Where its shard files are may change at any time: dirOf and setDir. gate has a lock of its own; the rest is
 // guarded by mu.
 type segment struct {
@@ -20,8 +20,9 @@ type segment struct {
 	homes []atomic.Pointer[dir] // which directory holds shard i; nil when no present directory does. Never made longer or shorter
 	moves atomic.Uint32         // how often a home changed
 
-	gate     gate  // whoever reads or writes the files of a segment that is not open goes through it
-	shortest int64 // length of the shortest shard file that was found; only of those that Open found
+	gate gate // whoever reads or writes the files of a segment that is not open goes through it
+
+	settled chan struct{} // of a segment of this run: closed when it takes no more, since it is sealed or a verdict ends it
 
 	mu       sync.Mutex
 	open     bool // this process appends to it

@@ -171,14 +171,28 @@ func (l *Log) settle(ctx context.Context, s *segment, w *walk) error {
 		l.log.LogAttrs(ctx, slog.LevelError, "durable stripes cannot be found; nothing is deleted", slog.Uint64("segment", uint64(s.id)),
 			slog.Uint64("stripes", uint64(w.lost)), slog.Int("shards_absent", s.absent()))
 	}
-	if n := len(stripes); ended && n > 0 && s.shortest < int64(stripes[n-1].next())*blockBytes {
-		l.suspects.add(s.id) // a shard file is older than the segment
+	if n := len(stripes); ended && n > 0 {
+		l.suspectOld(ctx, s, stripes[n-1])
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stripes, s.tail, s.lost, s.surveyed = stripes, tail, w.lost, true
 	s.summarize()
 	return nil
+}
+
+// suspectOld makes a scrub of a segment due when a present shard file does not have its last stripe, as one on a disk that was
+// restored from an old copy.
+func (l *Log) suspectOld(ctx context.Context, s *segment, last stripeInfo) {
+	r := &headerReader{l: l, s: s, windows: make([]window, s.n()), unread: make([]error, s.n())}
+	for i := range s.n() {
+		if d := s.dirOf(i); d == nil || !d.readable() {
+			continue
+		}
+		if h, ok := r.one(ctx, i, last.block); r.unread[i] == nil && ctx.Err() == nil && (!ok || infoOfHeader(h, last.block) != last) {
+			l.suspects.add(s.id)
+		}
+	}
 }
 
 // whole tells whether k shards of a stripe past every mark are valid. A present directory that cannot be read is taken out

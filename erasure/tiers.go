@@ -152,7 +152,7 @@ func (l *Log) roomIn(d *dir, t Tier) int64 {
 // withRoom returns the directories that may take a segment in which a shard file takes need(k) bytes soon, as far as a tier goes; nil
 // when they are too few.
 func (l *Log) withRoom(t Tier, need func(k int) int64) []*dir {
-	code, c := l.code(), l.candidates()
+	code, c := l.code(), l.takers()
 	for k := code.K; ; {
 		var roomy []*dir
 		for _, d := range c {
@@ -204,6 +204,9 @@ func (l *Log) admits(t Tier, bulk bool) error {
 	}
 	if err := l.membership(); err != nil {
 		return err
+	}
+	if !l.recovered.Load() {
+		return fmt.Errorf("%w: not recovered yet", ErrReadOnly)
 	}
 	l.mu.Lock()
 	floating := l.floatBytes
