@@ -12,6 +12,7 @@ directory of its own. A run of stripes in one set of n files is a segment. Any k
 	DIR/lock                            locked with flock while the store is open; holds "pid P on HOST"
 	DIR/segments/SSSSSSSSSSSSSSSS.C.NN  shard NN (two decimal digits, from 00) of segment S (16 hex digits); C is m (metadata), d (data) or s (snapshot)
 
+	DIR/probe.tmp         written, read back and removed before a directory that was away is used again
 	DIR/segments/*.tmp                  a shard file that is being rebuilt or moved, or was when the process died; the next start removes it
 
 Where a shard lies is said by the names and by nothing else, and who it is by its headers. format.json is a JSON document:
@@ -21,8 +22,11 @@ Where a shard lies is said by the names and by nothing else, and who it is by it
 	store     32 hex digits, random
 	dir       32 hex digits, random
 	k, m      the code that the store was created with
-	csn       of the mutation that last changed the members; 0 is creation
-	members   [{"id": dir, "path": where it was last}]; the copy with the highest csn wins and is given to the others
+	code      {"k", "m"} of new segments; only when it is not the one above any more
+	csn       revision of code, lost and members: above every earlier one and the last CSN then; 0 is creation
+	lost      members that were declared lost and whose shards are not all rebuilt; 0 is left out
+	members   [{"id": dir, "path": where it was last, "state"}]; the copy with the highest csn wins and is given to the others. state is
+	          left out, or draining; healing: took the place of another one, and may lack shard files; joining: not in use yet
 	created   RFC 3339
 	params    creation options of the layers above; opaque
 	checksum  XXH3-64 of the document with an empty checksum and without white space, 16 hex digits
