@@ -112,6 +112,9 @@ func (c *cycle) run(ctx context.Context) error {
 		if err := c.dropLeftOver(ctx); err != nil {
 			return err
 		}
+		if _, err := s.dropSnapshots(ctx); err != nil { // what is left of those that failed
+			return err
+		}
 		if err := c.removeStrayRows(ctx); err != nil {
 			return err
 		}

@@ -96,7 +96,10 @@ func (s *Store) newScrubRun(r *Receipt, pace *pacer) *scrubRun {
 // all scrubs every live segment and what lies above.
 func (run *scrubRun) all(ctx context.Context) error {
 	s := run.s
-	infos := s.log.Segments()
+	infos, err := s.scrubbable()
+	if err != nil {
+		return err
+	}
 	first := s.log.Damaged()
 	if run.r.Repair {
 		first = append(first, s.log.TakeSuspects()...)
@@ -134,6 +137,19 @@ func (run *scrubRun) all(ctx context.Context) error {
 // above looks at what lies over the segments, when all of them were read.
 func (run *scrubRun) above(ctx context.Context) error {
 	return run.findLoss(ctx)
+}
+
+// scrubbable are the live segments without snapshots that the catalog does not name: one is being written now, or was given up when a
+// directory failed and came back with that directory. Nothing rests on them, and the next cycle of GC drops them.
+func (s *Store) scrubbable() ([]erasure.SegmentInfo, error) {
+	infos := s.log.Segments() // first: a snapshot is named later than it is there
+	rows, err := s.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(infos, func(info erasure.SegmentInfo) bool {
+		return info.Class == erasure.Snapshot && !slices.ContainsFunc(rows, func(r snapshotRow) bool { return r.Segment == uint64(info.ID) })
+	}), nil
 }
 
 func (run *scrubRun) progress(n int) {
