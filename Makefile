@@ -7,7 +7,8 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 UNIT      = $(shell go list ./... 2>/dev/null | grep -v -e /cmd/casd/e2e -e /bench)
 E2E_TIMEOUT ?= 20m
 FUZZTIME    ?= 20s
-SOAKTIME    ?= 10m
+DURATION    ?= 10m
+MATRIX_EVERY ?= 1
 SHELL := bash
 
 .PHONY: help
@@ -50,8 +51,9 @@ test-e2e: tools build ## the built binary with real clients, crashes and damage
 	CASD_BIN=$(CURDIR)/bin/casd go test -count=1 -timeout $(E2E_TIMEOUT) ./cmd/casd/e2e/...
 
 .PHONY: soak
-soak: tools build ## the crash driver for SOAKTIME (default 10m)
-	CASD_BIN=$(CURDIR)/bin/casd CASD_SOAK=$(SOAKTIME) go test -count=1 -timeout 0 -v -run '^TestSoak' ./cmd/casd/e2e/...
+soak: tools build ## the whole fault matrix, then the built binary under load, kills, damage and gc for DURATION (default 10m)
+	go test -count=1 -timeout 0 ./cas -run '^TestMatrix' -matrix.every=$(MATRIX_EVERY)
+	CASD_BIN=$(CURDIR)/bin/casd CASD_SOAK=$(DURATION) go test -count=1 -timeout 0 -v -run '^TestSoak$$' ./cmd/casd/e2e
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 20s)

@@ -45,19 +45,6 @@ func TestCrash(t *testing.T) {
 	crash(t, func(round int) bool { return round < rounds })
 }
 
-// TestSoak is TestCrash for as long as CASD_SOAK says; without it one round shows that it works.
-func TestSoak(t *testing.T) {
-	var d time.Duration
-	if v := os.Getenv("CASD_SOAK"); v != "" {
-		var err error
-		if d, err = time.ParseDuration(v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	end := time.Now().Add(d)
-	crash(t, func(round int) bool { return round == 0 || time.Now().Before(end) })
-}
-
 func crash(t *testing.T, more func(round int) bool) {
 	t.Logf("-seed=%d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 0))
@@ -72,8 +59,8 @@ func crash(t *testing.T, more func(round int) bool) {
 	}
 	rounds, killedStarts := 0, 0
 	for ; more(rounds); rounds++ {
-		d.round(rng)
-		for rng.IntN(4) == 0 { // a crash while the crash is being recovered from
+		d.round(func() { time.Sleep(time.Duration(50+rng.IntN(1200)) * time.Millisecond) }, s.Kill) // at a random moment
+		for rng.IntN(4) == 0 {                                                                      // a crash while the crash is being recovered from
 			killedStarts++
 			if err := s.Launch(); err != nil {
 				t.Fatalf("round %d: %v", rounds, err)
@@ -107,6 +94,7 @@ type crashDriver struct {
 	killed  atomic.Bool // set just before SIGKILL: errors from then on are expected
 
 	acked, inFlight, happened atomic.Int64
+	verified                  atomic.Int64 // bytes that were read and compared
 }
 
 // A content is what an object holds; absent says that there is none.
@@ -137,8 +125,8 @@ type openUpload struct {
 	completing bool // its completion was in flight at a kill
 }
 
-// round lets the workers run, kills the server, and waits for the workers.
-func (d *crashDriver) round(rng *rand.Rand) {
+// round lets the workers run until wait returns, ends the server, and waits for the workers.
+func (d *crashDriver) round(wait, end func()) {
 	d.killed.Store(false)
 	d.client = sdk(d.server, noRetry)
 	var wg sync.WaitGroup
@@ -155,9 +143,9 @@ func (d *crashDriver) round(rng *rand.Rand) {
 			}
 		})
 	}
-	time.Sleep(time.Duration(50+rng.IntN(1200)) * time.Millisecond) // the random moment of the kill
+	wait()
 	d.killed.Store(true)
-	d.server.Kill()
+	end()
 	wg.Wait()
 }
 
@@ -292,6 +280,7 @@ func (d *crashDriver) check(ctx context.Context, key string, state *keyState) er
 			return err
 		}
 		got = content{sum: [32]byte(h.Sum(nil)), size: int(n)}
+		d.verified.Add(n)
 	case errors.As(err, &api) && api.ErrorCode() == "NoSuchKey":
 	default:
 		return err
