@@ -1,9 +1,6 @@
 package cas
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // Long operations: what they are asked, how they tell where they are, and what they report. Times are wall-clock, sizes
 // bytes. Every list in a report is bounded by listedMax; its Total says how many there were.
@@ -201,9 +198,4 @@ type IndexStatus struct {
 	FileBytes int64  `json:"file_bytes"`
 	Overlay   int    `json:"overlay_entries"`
 	Trouble   string `json:"trouble,omitempty"`
-}
-
-// Check proves that the index is what the log says, beside clients.
-func (s *Store) Check(context.Context, CheckRequest) (CheckReport, error) {
-	return CheckReport{}, ErrNotImplemented
 }

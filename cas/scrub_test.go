@@ -22,6 +22,7 @@ type scrubbedStore struct {
 	o       Options
 	disk    *faultfs.FS
 	objects map[string][]byte
+	victims []index.Chunk
 }
 
 func newScrubbedStore(t *testing.T, dirs, k, m int) *scrubbedStore {
