@@ -19,24 +19,42 @@ const (
 	listsKnownMax = 1 << 16
 )
 
-// A lostSet holds the chunks that are beyond repair.
+// A lostSet holds the chunks that are beyond repair. A stray one is in a segment that is not there: it is lost if anything
+// names it, and otherwise a row that compaction is about to remove, or that a crash left.
 type lostSet struct {
-	ids     map[index.ID]struct{}
-	total   int64
+	ids     map[index.ID]bool // true: stray
+	total   int64             // without strays
+	strays  int64
+	more    int64 // of both, not remembered
 	unknown int64 // out of reach: perhaps lost
 }
 
-func (l *lostSet) add(id index.ID) {
+func (l *lostSet) add(id index.ID) { l.put(id, false) }
+
+func (l *lostSet) addStray(id index.ID) { l.put(id, true) }
+
+func (l *lostSet) put(id index.ID, stray bool) {
 	if l.ids == nil {
-		l.ids = map[index.ID]struct{}{}
+		l.ids = map[index.ID]bool{}
 	}
-	if _, ok := l.ids[id]; ok {
+	if was, ok := l.ids[id]; ok {
+		if was && !stray {
+			l.ids[id] = false
+			l.strays--
+			l.total++
+		}
 		return
 	}
-	l.total++
-	if len(l.ids) < lostChunksMax {
-		l.ids[id] = struct{}{}
+	if stray {
+		l.strays++
+	} else {
+		l.total++
 	}
+	if len(l.ids) >= lostChunksMax {
+		l.more++
+		return
+	}
+	l.ids[id] = stray
 }
 
 func (l *lostSet) has(id index.ID) bool {
@@ -44,7 +62,14 @@ func (l *lostSet) has(id index.ID) bool {
 	return ok
 }
 
-func (l *lostSet) overflowed() bool { return l.total > int64(len(l.ids)) }
+// named notes that something names a chunk, and tells whether it is lost.
+func (l *lostSet) named(id index.ID) bool {
+	stray, ok := l.ids[id]
+	if stray {
+		l.add(id)
+	}
+	return ok
+}
 
 // findLoss tells which chunks are beyond repair, and which objects need them. A chunk is suspect when its record was not
 // found good in a segment with loss, or when its segment is not there; it is lost when it cannot be read by itself either.
@@ -57,7 +82,6 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 		newest = max(newest, info.ID)
 	}
 	checked := int64(0)
-	var stray []index.ID // what a crash after a drop left in the chunk map, unless something names it
 	err := s.idx.IterChunks(func(c index.Chunk) error {
 		if checked++; checked%4096 == 0 {
 			if err := context.Cause(ctx); err != nil {
@@ -72,12 +96,7 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 		if !lossy && (live[l.Segment()] || l.Segment() > newest) || good.has(l.Ordinal()) {
 			return nil
 		}
-		before := run.lost.total
-		err := run.tryChunk(ctx, c.ID)
-		if run.lost.total > before && s.log.Dropped(l.Segment()) {
-			stray = append(stray, c.ID)
-		}
-		return err
+		return run.tryChunk(ctx, c.ID)
 	})
 	if err != nil {
 		return s.indexError(err)
@@ -89,15 +108,16 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 			}
 		}
 	}
-	if run.lost.total == 0 {
+	if run.lost.total+run.lost.strays == 0 {
 		return nil
 	}
-	if err := run.affected(ctx); err != nil || run.r.LostTotal > 0 || run.lost.overflowed() {
+	if err := run.affected(ctx); err != nil {
 		return err
 	}
-	for _, id := range stray { // garbage that is gone: the next cycle of GC removes the row
-		s.damaged.remove(id)
-		run.lost.total--
+	for id, stray := range run.lost.ids {
+		if !stray {
+			s.damaged.add(id) // so that the next upload stores it anew
+		}
 	}
 	return nil
 }
@@ -114,8 +134,9 @@ func (run *scrubRun) tryChunk(ctx context.Context, id index.ID) error {
 		return context.Cause(ctx)
 	case isCorruptIndex(err):
 		return err
+	case errors.Is(err, erasure.ErrNotFound):
+		run.lost.addStray(id)
 	case errors.Is(err, ErrCorrupt):
-		run.s.damaged.add(id)
 		run.lost.add(id)
 	default:
 		run.lost.unknown++
@@ -152,7 +173,7 @@ func (run *scrubRun) affected(ctx context.Context) error {
 			return err
 		}
 		n, err := w.content(ctx, &row.Content)
-		if len(row.PartTable) > 0 && w.lost.has(index.ID(row.PartTable)) {
+		if len(row.PartTable) == len(index.ID{}) && w.lost.named(index.ID(row.PartTable)) {
 			n++
 		}
 		if n > 0 {
@@ -222,7 +243,7 @@ func (w *manifestWalk) node(ctx context.Context, node []byte, depth int) (lost i
 		n := int64(0)
 		switch {
 		case r.kind == refZero:
-		case w.lost.has(r.id):
+		case w.lost.named(r.id):
 			n = 1
 		case r.kind == refList:
 			if n, err = w.list(ctx, r, depth); err != nil {

@@ -67,6 +67,7 @@ type scrubRun struct {
 	lossy     map[erasure.SegmentID]*ordinals // segments with stripes or records beyond repair, and what of them was good
 	spare     int                             // bytes that more of these may take
 	mutations int64                           // beyond repair
+	covered   uint64                          // mutations up to it are in as many snapshots as are kept
 	blind     bool                            // something is beyond repair and nothing tells what it held
 	lost      lostSet
 	plain     []byte
@@ -173,6 +174,11 @@ func (run *scrubRun) throttle(ctx context.Context, n int) error {
 func (run *scrubRun) segment(ctx context.Context, id erasure.SegmentID) error {
 	cur := &segmentRun{}
 	run.current = cur
+	snapshots, err := run.s.snapshots()
+	if err != nil {
+		return err
+	}
+	run.covered = coveredBy(snapshots)
 	res, err := run.s.log.ScrubSegment(ctx, id, erasure.ScrubOptions{
 		Repair: run.r.Repair, Throttle: run.throttle, Record: run.record, Finding: run.finding,
 	})
@@ -299,10 +305,10 @@ func (run *scrubRun) chunk(p erasure.Placed, body []byte) error {
 	return nil
 }
 
-// needed tells whether a record is the one that the chunk map has of its chunk. Of a mutation there is only one.
+// needed tells whether a record is the one that the chunk map has of its chunk, or a mutation that no snapshot covers.
 func (run *scrubRun) needed(p erasure.Placed) (bool, error) {
 	if p.Kind == kindMutation {
-		return true, nil
+		return mutationCSN(p.Label) > run.covered, nil
 	}
 	l, err := decodeChunkLabel(p.Label)
 	if err != nil {
@@ -332,7 +338,7 @@ func (run *scrubRun) lostMutations(ctx context.Context, id erasure.SegmentID, cu
 		if err == nil {
 			_, err = decodeMutation(p.Label, body)
 		}
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || mutationCSN(p.Label) <= run.covered {
 			continue
 		}
 		run.mutations++
@@ -362,8 +368,12 @@ func (run *scrubRun) finish(err error) {
 	case run.lost.unknown > 0:
 		r.addReason(fmt.Sprintf("%d chunks are out of reach", run.lost.unknown))
 	}
+	if run.lost.more > 0 {
+		r.Complete = false
+		r.addReason(fmt.Sprintf("%d more chunks are lost, or in segments that are not there, and were not traced to objects", run.lost.more))
+	}
 	switch {
-	case r.LostTotal > 0 || run.mutations > 0 || run.blind || run.lost.overflowed():
+	case r.LostTotal > 0 || run.mutations > 0 || run.blind || run.lost.total > 0 && run.lost.more > 0:
 		r.Outcome = OutcomeLost
 	case run.list.unmended+run.list.lost+run.list.unreadable+run.lost.unknown+run.lost.total > 0:
 		r.Outcome = OutcomeDamaged

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/casd/casd/erasure"
 	"github.com/casd/casd/index"
@@ -17,7 +18,8 @@ const (
 	shadowBytesMax = 32 << 20
 )
 
-// A shadow is an index that is built from the log alone, up to a CSN, in a file of its own. Nothing in it is ever synced.
+// A shadow is an index that is built from the log alone, up to a CSN, in a file of its own: from the newest snapshot and the mutations
+// behind it. Nothing in it is ever synced.
 type shadow struct {
 	s      *Store
 	path   string
@@ -39,6 +41,55 @@ func (s *Store) newShadow() (*shadow, error) {
 	var err error
 	sh.idx, err = index.Open(index.Options{Path: sh.path, NoSync: true, Logger: s.opts.Logger})
 	return sh, err
+}
+
+// begin loads the newest snapshot that is whole, as whoever builds the index anew would do.
+func (sh *shadow) begin(ctx context.Context, op *operation) error {
+	for _, id := range sh.s.log.LatestSnapshots() {
+		var rows, bytes int64
+		// All of it is read before anything of it is used.
+		head, err := sh.s.readSnapshot(ctx, id, func(index.Table, []snapshotItem) error { return nil })
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			sh.s.opts.Logger.Warn("snapshot is not used", slog.Uint64("segment", uint64(id)), slog.Any("error", err))
+			continue
+		}
+		_, err = sh.s.readSnapshot(ctx, id, func(t index.Table, items []snapshotItem) (err error) {
+			if sh.stage == nil {
+				if sh.stage, err = sh.idx.Stage(); err != nil {
+					return err
+				}
+			}
+			entries := make([]index.Entry, len(items))
+			for i, r := range items {
+				entries[i] = index.Entry{Key: r.Key, Value: r.Value, Rev: r.Rev}
+				bytes += int64(len(r.Key) + len(r.Value))
+			}
+			rows += int64(len(items))
+			op.progress("snapshot", rows, 0, "items")
+			if err := sh.stage.Load(t, entries); err != nil || bytes < snapshotLoadBytes {
+				return err
+			}
+			bytes = 0
+			return sh.flush()
+		})
+		if err != nil {
+			return fmt.Errorf("load snapshot: %w", err)
+		}
+		if sh.stage == nil {
+			if sh.stage, err = sh.idx.Stage(); err != nil {
+				return err
+			}
+		}
+		if err := sh.stage.SetCSN(head.CSN); err != nil {
+			return err
+		}
+		sh.csn = head.CSN
+		return sh.flush()
+	}
+	return nil
 }
 
 // close removes it.
@@ -119,8 +170,11 @@ func (sh *shadow) replay(ctx context.Context, until uint64, pace *pacer, each fu
 			}
 			return each(r.Placed)
 		}
-		if mutationCSN(r.Label) > until {
+		switch csn := mutationCSN(r.Label); {
+		case csn > until:
 			return errReached
+		case csn <= sh.csn:
+			return nil
 		}
 		m, err := decodeMutation(r.Label, r.Body)
 		if err != nil {
