@@ -71,9 +71,17 @@ func (l *lostSet) named(id index.ID) bool {
 	return ok
 }
 
-// findLoss tells which chunks are beyond repair, and which objects need them. A chunk is suspect when its record was not
-// found good in a segment with loss, or when its segment is not there; it is lost when it cannot be read by itself either.
+// findLoss tells which chunks are beyond repair, and which objects need them.
 func (run *scrubRun) findLoss(ctx context.Context) error {
+	if err := run.findChunks(ctx); err != nil {
+		return err
+	}
+	return run.trace(ctx, false)
+}
+
+// findChunks tells which chunks are beyond repair. A chunk is suspect when its record was not
+// found good in a segment with loss, or when its segment is not there; it is lost when it cannot be read by itself either.
+func (run *scrubRun) findChunks(ctx context.Context) error {
 	s := run.s
 	live := map[erasure.SegmentID]bool{}
 	var newest erasure.SegmentID
@@ -108,15 +116,21 @@ func (run *scrubRun) findLoss(ctx context.Context) error {
 			}
 		}
 	}
-	if run.lost.total+run.lost.strays == 0 {
+	return nil
+}
+
+// trace tells which objects need what is lost. With probe it looks for what is lost by itself, too: whether everything that the manifests name is
+// in the chunk map, in a segment that is there, and of the right size.
+func (run *scrubRun) trace(ctx context.Context, probe bool) error {
+	if !probe && run.lost.total+run.lost.strays == 0 {
 		return nil
 	}
-	if err := run.affected(ctx); err != nil {
+	if err := run.affected(ctx, probe); err != nil {
 		return err
 	}
 	for id, stray := range run.lost.ids {
 		if !stray {
-			s.damaged.add(id) // so that the next upload stores it anew
+			run.s.damaged.add(id) // so that the next upload stores it anew
 		}
 	}
 	return nil
@@ -145,9 +159,25 @@ func (run *scrubRun) tryChunk(ctx context.Context, id index.ID) error {
 }
 
 // affected lists the versions and parts that need lost chunks, in one pass over the catalog.
-func (run *scrubRun) affected(ctx context.Context) error {
+func (run *scrubRun) affected(ctx context.Context, probe bool) error {
 	w := &manifestWalk{s: run.s, lost: &run.lost, known: map[index.ID]int64{}}
-	bytes := 0
+	if probe {
+		w.records = map[erasure.SegmentID]uint32{}
+		for _, info := range run.s.log.Segments() {
+			if info.Sealed || info.Ended {
+				w.records[info.ID] = info.Records
+			}
+		}
+	}
+	bytes, done := 0, int64(0)
+	step := func() {
+		if done++; run.op != nil {
+			run.op.progress("manifests", done, 0, "items")
+		}
+		if probe {
+			run.r.Objects++
+		}
+	}
 	report := func(o LostObject) {
 		run.r.LostTotal++
 		size := len(o.Bucket) + len(o.Key) + len(o.VersionID) + len(o.UploadID) + 32
@@ -155,11 +185,8 @@ func (run *scrubRun) affected(ctx context.Context) error {
 			run.r.Lost = append(run.r.Lost, o)
 			bytes += size
 		}
-	}
-	done := int64(0)
-	step := func() {
-		if done++; run.op != nil {
-			run.op.progress("loss", done, 0, "items")
+		if probe {
+			run.add(Finding{Kind: findingManifest, Lost: true, Detail: fmt.Sprintf("%q/%q, upload %q part %d: %d chunks of it cannot be had", o.Bucket, o.Key, o.UploadID, o.Part, o.Chunks)})
 		}
 	}
 	err := run.s.scanTable(ctx, index.Objects, nil, nil, func(e index.Entry) error {
@@ -172,10 +199,7 @@ func (run *scrubRun) affected(ctx context.Context) error {
 		if err := decodeRow(index.Objects, e.Key, e.Value, &row); err != nil {
 			return err
 		}
-		n, err := w.content(ctx, &row.Content)
-		if len(row.PartTable) == len(index.ID{}) && w.lost.named(index.ID(row.PartTable)) {
-			n++
-		}
+		n, err := w.row(ctx, index.Objects, e, &row.Content, row.PartTable)
 		if n > 0 {
 			report(LostObject{Bucket: bucket, Key: key, VersionID: row.info(bucket, key).VersionID, Chunks: n})
 		}
@@ -196,7 +220,7 @@ func (run *scrubRun) affected(ctx context.Context) error {
 		if err := decodeRow(index.Parts, e.Key, e.Value, &row); err != nil {
 			return err
 		}
-		n, err := w.content(ctx, &row.Content)
+		n, err := w.row(ctx, index.Parts, e, &row.Content, nil)
 		if n > 0 && listed < listedMax {
 			listed++
 			parts[id] = append(parts[id], LostObject{UploadID: id, Part: number, Chunks: n})
@@ -220,17 +244,89 @@ func (run *scrubRun) affected(ctx context.Context) error {
 
 // A manifestWalk counts the lost chunks below manifests.
 type manifestWalk struct {
-	s     *Store
-	lost  *lostSet
-	known map[index.ID]int64 // lost chunks below a list, of lists that were walked
+	s       *Store
+	lost    *lostSet
+	known   map[index.ID]int64           // lost chunks below a list, of lists that were walked
+	records map[erasure.SegmentID]uint32 // of segments that do not grow any more; nil: every chunk that is not in lost is taken for good
+	bad     []index.ID                   // found by probing below the row in hand
 }
 
-// content counts the lost chunks of an object or part.
-func (w *manifestWalk) content(ctx context.Context, c *content) (int64, error) {
-	if c.Root == nil {
+// row counts the lost chunks of an object or part, whose row is e. A row that went while it was looked at has none: compaction may have
+// taken its chunks.
+func (w *manifestWalk) row(ctx context.Context, t index.Table, e index.Entry, c *content, partTable []byte) (n int64, err error) {
+	w.bad = w.bad[:0]
+	if c.Root != nil {
+		if n, err = w.node(ctx, c.Root, 1); err != nil {
+			return 0, err
+		}
+	}
+	if len(partTable) == len(index.ID{}) {
+		lost, err := w.chunk(ctx, ref{kind: refList, id: index.ID(partTable)})
+		if err != nil {
+			return 0, err
+		}
+		if lost {
+			n++
+		}
+	}
+	if n == 0 {
 		return 0, nil
 	}
-	return w.node(ctx, c.Root, 1)
+	there := false
+	err = w.s.view(func(v *index.View) error {
+		now, ok, err := v.Get(t, e.Key)
+		there = ok && now.Rev == e.Rev
+		return err
+	})
+	if err != nil || !there {
+		return 0, err
+	}
+	for _, id := range w.bad {
+		w.lost.add(id)
+	}
+	return n, nil
+}
+
+// chunk tells whether a chunk that a manifest names is lost.
+func (w *manifestWalk) chunk(ctx context.Context, r ref) (lost bool, err error) {
+	if w.lost.named(r.id) {
+		return true, nil
+	}
+	if w.records == nil {
+		return false, nil
+	}
+	c, ok, err := w.s.chunks.LookupChunk(r.id)
+	if err != nil {
+		return false, w.s.indexError(err)
+	}
+	l := erasure.Location(c.Location)
+	records, settled := w.records[l.Segment()]
+	if ok && w.s.log.IsLive(l.Segment()) && (!settled || l.Ordinal() < records) && (r.kind != refChunk || int64(c.Size) == r.size) {
+		return false, nil
+	}
+	var stored, opened []byte
+	_, err = w.s.fetchChunk(ctx, r, &stored, &opened) // compaction may just have moved it
+	return w.outcome(ctx, r.id, err)
+}
+
+// outcome tells whether an error means that a chunk is lost.
+func (w *manifestWalk) outcome(ctx context.Context, id index.ID, err error) (lost bool, _ error) {
+	switch {
+	case err == nil:
+		return false, nil
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case isCorruptIndex(err):
+		return false, err
+	case errors.Is(err, ErrCorrupt):
+		if len(w.bad) < lostChunksMax {
+			w.bad = append(w.bad, id)
+		}
+		return true, nil
+	default:
+		w.lost.unknown++
+		return false, nil
+	}
 }
 
 // node counts the lost chunks below a node. One that cannot be read as a node counts as one lost chunk.
@@ -240,10 +336,15 @@ func (w *manifestWalk) node(ctx context.Context, node []byte, depth int) (lost i
 		return 1, nil //nolint:nilerr // it is damage, and counted
 	}
 	for _, r := range refs {
+		if r.kind == refZero {
+			continue
+		}
 		n := int64(0)
+		bad, err := w.chunk(ctx, r)
 		switch {
-		case r.kind == refZero:
-		case w.lost.named(r.id):
+		case err != nil:
+			return lost, err
+		case bad:
 			n = 1
 		case r.kind == refList:
 			if n, err = w.list(ctx, r, depth); err != nil {
@@ -260,22 +361,19 @@ func (w *manifestWalk) list(ctx context.Context, r ref, depth int) (int64, error
 		return n, nil
 	}
 	b, err := w.s.readChunk(ctx, r, false)
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return 0, context.Cause(ctx)
-	case isCorruptIndex(err):
+	if err != nil {
+		bad, err := w.outcome(ctx, r.id, err)
+		if bad {
+			return 1, err
+		}
 		return 0, err
-	case errors.Is(err, ErrCorrupt):
-		w.lost.add(r.id)
-		return 1, nil
-	default:
-		w.lost.unknown++
-		return 0, nil
 	}
 	n, err := w.node(ctx, b, depth+1)
 	if err != nil {
 		return 0, err
+	}
+	if n > 0 && w.records != nil {
+		return n, nil // it may be of a row that is going
 	}
 	if len(w.known) >= listsKnownMax {
 		clear(w.known)

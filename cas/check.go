@@ -35,30 +35,36 @@ func (s *Store) Check(ctx context.Context, req CheckRequest) (CheckReport, error
 	}
 	defer op.end()
 	op.tell = req.Progress
-	return s.check(ctx, op, &pacer{rate: req.Rate, busy: s.clientsBusy})
+	rep, _, err := s.check(ctx, op, &pacer{rate: req.Rate, busy: s.clientsBusy}, true)
+	return rep, err
 }
 
-func (s *Store) check(ctx context.Context, op *operation, pace *pacer) (rep CheckReport, err error) {
+// check runs a check. With trace it tells which objects need what is lost.
+func (s *Store) check(ctx context.Context, op *operation, pace *pacer, trace bool) (rep CheckReport, lost *lostSet, err error) {
 	if err := s.complete(); err != nil {
-		return rep, err
+		return rep, nil, err
 	}
 	c := &checker{s: s, op: op, pace: pace, rep: CheckReport{Began: s.opts.Clock().UTC(), Differences: []string{}, Lost: []LostObject{}}}
 	if c.sh, err = s.newShadow(); err != nil {
-		return rep, fmt.Errorf("check: %w", err)
+		return rep, nil, fmt.Errorf("check: %w", err)
 	}
 	defer func() {
 		if e := c.sh.close(); err == nil && e != nil {
 			err = fmt.Errorf("check: %w", e)
 		}
 	}()
-	if err := c.run(ctx); err != nil {
+	err = c.run(ctx)
+	if err == nil && trace {
+		err = c.trace(ctx)
+	}
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return c.rep, fmt.Errorf("check: %w", err)
+		return c.rep, nil, fmt.Errorf("check: %w", err)
 	}
 	c.finish()
-	return c.rep, nil
+	return c.rep, &c.lost, nil
 }
 
 // A checker is one check.
@@ -112,13 +118,15 @@ func (c *checker) run(ctx context.Context) error {
 		c.s.idx.Distrust() // the next start proves the file, and builds it anew
 		c.differ("the file of the index: %v", err)
 	}
-	if c.lost.total == 0 {
-		return nil
-	}
+	return nil
+}
+
+// trace tells which objects need what is lost.
+func (c *checker) trace(ctx context.Context) error {
 	r := Receipt{}
 	run := c.s.newScrubRun(&r, c.pace)
-	run.lost = c.lost
-	err := run.affected(ctx)
+	run.op, run.lost = c.op, c.lost
+	err := run.trace(ctx, false)
 	c.rep.Lost, c.rep.LostTotal = append(c.rep.Lost, r.Lost...), r.LostTotal
 	return err
 }

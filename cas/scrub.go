@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/casd/casd/erasure"
 )
@@ -137,7 +138,54 @@ func (run *scrubRun) all(ctx context.Context) error {
 
 // above looks at what lies over the segments, when all of them were read.
 func (run *scrubRun) above(ctx context.Context) error {
-	return run.findLoss(ctx)
+	if err := run.findChunks(ctx); err != nil {
+		return err
+	}
+	deep := run.r.Level == ScrubDeep
+	if deep {
+		if err := run.compare(ctx); err != nil {
+			return err
+		}
+	}
+	return run.trace(ctx, deep)
+}
+
+// compare compares index and log. It waits until compaction lets it.
+func (run *scrubRun) compare(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		op, sub, err := run.s.beginOperation(ctx, "check", "gc")
+		if err == nil {
+			defer op.end()
+			rep, lost, err := run.s.check(sub, run.op, run.pace, false)
+			if err != nil {
+				return err
+			}
+			for _, d := range rep.Differences {
+				run.add(Finding{Kind: findingIndex, Detail: d})
+			}
+			more := rep.DifferencesTotal - int64(len(rep.Differences))
+			run.list.total += more
+			run.list.unmended += more
+			for id := range lost.ids {
+				run.lost.add(id)
+			}
+			run.lost.unknown += lost.unknown
+			return nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if run.op != nil {
+			run.op.progress("waiting for gc", 0, 0, "items")
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // scrubbable are the live segments without snapshots that the catalog does not name: one is being written now, or was given up when a
