@@ -3,11 +3,13 @@ package cas
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 )
 
 // TestUploadsFillTheDisk: uploads stop before the disk is full and leave nothing behind; what takes things away goes on; the store closes and
-// opens.
+// opens; and a cycle of compaction makes room again.
 func TestUploadsFillTheDisk(t *testing.T) {
 	disk, paths := faultDisk(t, 3)
 	for _, p := range paths {
@@ -71,11 +73,37 @@ func TestUploadsFillTheDisk(t *testing.T) {
 		closeStore(t, s)
 		s = openStore(t, o)
 	}
-	closeStore(t, s)
-	for _, p := range paths {
-		disk.Limit(p, -1)
+	for i := 100; ; i++ { // closing gave back what was preallocated
+		key := fmt.Sprintf("k%d", i)
+		body := noise(uint64(i), 1<<20)
+		if _, err := putBytes(t.Context(), s, "b", key, body, nil); errors.Is(err, ErrNoSpace) {
+			break
+		} else if err != nil || i == 200 {
+			t.Fatalf("after %d more objects: %v", i-100, err)
+		}
+		bodies[key] = body
 	}
+	keep := slices.Min(slices.Collect(maps.Keys(bodies)))
+	for key := range bodies {
+		if key == keep {
+			continue
+		}
+		if _, err := s.Delete(t.Context(), "b", key, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rep, err := s.GC(t.Context(), GCRequest{})
+	if err != nil || rep.Dropped == 0 {
+		t.Fatalf("gc on a full disk: %+v, %v", rep, err)
+	}
+	if err := s.WriteState(); err != nil {
+		t.Fatalf("after gc: %v", err)
+	}
+	mustHave(t, s, "b", keep, bodies[keep])
+	mustPut(t, s, "b", last, noise(999, 4<<20))
+	closeStore(t, s)
 	s = openStore(t, o)
-	mustPut(t, s, "b", last, []byte("there is room again"))
+	mustHave(t, s, "b", keep, bodies[keep])
+	mustHave(t, s, "b", last, noise(999, 4<<20))
 	closeStore(t, s)
 }

@@ -328,6 +328,9 @@ func (c *cycle) compact(ctx context.Context, victims []*segmentMarks) error {
 		c.moved = 0
 		for done < len(victims) && len(group) < gcGroupSegments && c.moved < gcGroupBytes {
 			g := victims[done]
+			if len(group) > 0 && c.moved == 0 && g.uncopied() > 0 {
+				break // what needs no copies goes first: it makes room for them
+			}
 			done++
 			c.op.progress("compact", int64(done), total, "items")
 			switch err := c.copyOut(ctx, g); {

@@ -129,7 +129,12 @@ func (c *cycle) snapshotIfWorthIt(ctx context.Context, all []*segmentMarks) erro
 		return nil
 	}
 	for range snapshotsKept {
-		if _, err := c.s.writeSnapshot(ctx, c.op); err != nil {
+		_, err := c.s.writeSnapshot(ctx, c.op)
+		if errors.Is(err, ErrNoSpace) { // what needs no snapshot gives room
+			c.s.opts.Logger.Warn("no room for a snapshot; old mutations stay for now", slog.Any("error", err))
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
 		c.rep.Snapshots++

@@ -79,7 +79,7 @@ func (l *Log) waitForRoom(ctx context.Context, n int64, t Tier) error {
 		if !l.recovered.Load() {
 			return l.writable(t)
 		}
-		if err := l.admits(t, true); err != nil {
+		if err := l.admits(t, 2*int(n)); err != nil {
 			return err
 		}
 		l.mu.Lock()

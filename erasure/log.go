@@ -164,14 +164,14 @@ func (l *Log) Dirs() []DirInfo {
 	}
 	infos := make([]DirInfo, 0, len(form.Members))
 	for _, d := range dirs {
+		l.look(d)
 		st, reason := d.shown()
 		info := DirInfo{Member: Member{ID: d.id, Path: d.path}, State: st, Reason: reason, Device: d.device, Shards: shards[d], Bytes: bytes[d]}
 		if i := form.find(d.id); i >= 0 {
 			info.Member.State = form.Members[i].State
 		}
 		if d.readable() {
-			space, _ := d.space()
-			info.Free, info.Total = space.Free, space.Total
+			info.Free, info.Total = d.seen.get() // 0 when it cannot be asked
 		}
 		infos = append(infos, info)
 	}

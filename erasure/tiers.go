@@ -1,7 +1,9 @@
 package erasure
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -69,6 +71,12 @@ type spaceSeen struct {
 	low         bool // too little for uploads
 }
 
+func (s *spaceSeen) get() (free, total int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free, s.total
+}
+
 func (s *spaceSeen) tooLow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,10 +140,15 @@ func (l *Log) spend(d *dir, n int64) {
 // judgeSpace takes note whether a directory has room for uploads.
 func (l *Log) judgeSpace(d *dir) {
 	room := l.roomIn(d, TierUpload)
-	need := l.admission(0, true)(l.code().K)
+	need := l.admission(TierUpload, 0)(l.code().K)
 	d.seen.mu.Lock()
+	was, free := d.seen.low, d.seen.free
 	d.seen.low = room < need
 	d.seen.mu.Unlock()
+	if room < need && !was {
+		d.log.LogAttrs(context.Background(), slog.LevelWarn, "data directory is full", slog.String("dir", d.path), slog.Int64("free", free),
+			slog.String("left", "what is kept for deletes and compaction"))
+	}
 }
 
 // roomIn is how many bytes a tier may still take in a directory. One that was not asked yet has all the room there is.
@@ -185,20 +198,22 @@ func needFor(bs []*builder) func(k int) int64 {
 	return func(k int) int64 { return roundUp(storedFor(bs, k), blockBytes) }
 }
 
-// admission is what must be free before anything is let in: for floating records, and for the stripes of bulk that are not placed yet.
-func (l *Log) admission(floating int, bulk bool) func(k int) int64 {
-	n := int64(floating)
-	if bulk {
-		n += 2 * int64(l.opt.StripeBytes)
+// admission is what must be free before n bytes are let in. Uploads also leave room for the stripes of bulk that are not placed yet, and
+// for floating records; the others come after them.
+func (l *Log) admission(t Tier, n int) func(k int) int64 {
+	if t == TierUpload {
+		l.mu.Lock()
+		n = max(n, 2*l.opt.StripeBytes) + l.floatBytes
+		l.mu.Unlock()
 	}
-	return func(k int) int64 { return n/int64(k) + admissionBytes }
+	return func(k int) int64 { return int64(n/k) + admissionBytes }
 }
 
 // Room returns nil when the log takes writes of a tier, else ErrNoSpace, ErrReadOnly, ErrClosed or an error that matches ErrUncertain.
-func (l *Log) Room(t Tier) error { return l.admits(t, t == TierUpload) }
+func (l *Log) Room(t Tier) error { return l.admits(t, 0) }
 
-// admits is Room, for bulk or for records of which few bytes are expected.
-func (l *Log) admits(t Tier, bulk bool) error {
+// admits is Room for n bytes.
+func (l *Log) admits(t Tier, n int) error {
 	if err := l.stopped(); err != nil {
 		return err
 	}
@@ -208,10 +223,7 @@ func (l *Log) admits(t Tier, bulk bool) error {
 	if !l.recovered.Load() {
 		return fmt.Errorf("%w: not recovered yet", ErrReadOnly)
 	}
-	l.mu.Lock()
-	floating := l.floatBytes
-	l.mu.Unlock()
-	need := l.admission(floating, bulk)
+	need := l.admission(t, n)
 	if l.withRoom(t, need) == nil && (!l.lookAfter(lookAgain) || l.withRoom(t, need) == nil) {
 		return fmt.Errorf("%w for %s", ErrNoSpace, t)
 	}

@@ -66,6 +66,7 @@ func TestTiers(t *testing.T) {
 			}
 			for round := range 3 {
 				fill(t, c, rng, erasure.TierUpload, 60<<10)
+				fill(t, c, rng, erasure.TierUpload, 8<<10) // what fits between
 				if free := leastFree(t, mem, code[2]); free < 3 {
 					t.Fatalf("uploads left %.2f %% free", free)
 				}
