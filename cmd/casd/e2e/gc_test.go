@@ -126,3 +126,33 @@ func TestGC(t *testing.T) {
 	start(t, s)
 	fill(t, s, "again", 3).mustRead(t, s)
 }
+
+// TestRecode changes the erasure code of a store and rewrites what it holds.
+func TestRecode(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "--ec", "4+2", "--segment-bytes", "4MiB", "--gc-interval", "0", "--checkpoint-interval", "100ms")
+	all := fill(t, s, "a", 12)
+	stop(t, s)
+	s.Flags[1] = "3+3" // of --ec
+	start(t, s)
+	if st := result[storeStatus](t, s, exitDone, running, "status"); st.Code != "3+3" {
+		t.Errorf("the code is %s", st.Code)
+	}
+	r := result[gcReport](t, s, exitDone, running, "gc", "--recode=ec")
+	if r.Dropped == 0 {
+		t.Errorf("%+v", r)
+	}
+	all.mustRead(t, s)
+	for _, seg := range result[gcReport](t, s, exitDone, running, "gc", "--dry-run").Segments {
+		if seg.Code != "3+3" && seg.Class == "data" {
+			t.Errorf("a segment still has the old code: %+v", seg)
+		}
+	}
+	command(t, s, exitDone, running, "scrub")
+	for _, i := range []int{0, 2, 4} { // as the new code allows
+		if err := os.Rename(s.Dirs[i], s.Dirs[i]+".away"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.mustRead(t, s)
+}
