@@ -114,6 +114,7 @@ func TestGC(t *testing.T) {
 	}
 	all.mustRead(t, s)
 	command(t, s, exitDone, running, "scrub", "--level", "deep")
+	command(t, s, exitDone, running, "check")
 
 	// All of it: what is left is at most a segment and the metadata.
 	all.remove(t, s, func(string) bool { return true })

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -92,4 +93,16 @@ func TestIndexLost(t *testing.T) {
 		t.Errorf("after a clean end the index was built anew %v times", v)
 	}
 	all.mustRead(t, s)
+	if out, _ := command(t, s, exitDone, running, "check"); !strings.Contains(out, "check: whole") || !strings.Contains(out, "differences  0") {
+		t.Errorf("casd check says\n%s", out)
+	}
+	stop(t, s)
+	type report struct {
+		Outcome     string `json:"outcome"`
+		Rows        int64  `json:"rows"`
+		Differences int64  `json:"differences_total"`
+	}
+	if r := result[report](t, s, exitDone, stopped, "check"); r.Outcome != "whole" || r.Rows == 0 || r.Differences != 0 {
+		t.Errorf("casd check of the stopped store says %+v", r)
+	}
 }

@@ -179,5 +179,6 @@ func TestDirectoryAwayAndBack(t *testing.T) {
 	all.mustRead(t, s)
 	during.mustRead(t, s)
 	command(t, s, exitDone, running, "scrub")
+	command(t, s, exitDone, running, "check")
 	waitReadiness(t, s, "ok")
 }

@@ -129,6 +129,9 @@ func TestScrubNamesWhatIsLost(t *testing.T) {
 	out, _ := command(t, s, exitLost, running, "scrub")
 	wantIn(t, out, "lost, complete", "BUCKET", bad[0])
 
+	out, _ = command(t, s, exitLost, running, "check")
+	wantIn(t, out, "check: lost", bad[0])
+
 	// What was lost can be stored anew, and then nothing names it any more.
 	again := fill(t, s, "a", 16)
 	again.mustRead(t, s)
