@@ -32,7 +32,8 @@ type cycle struct {
 	m          *marking
 	rep        GCReport
 	pace       pacer
-	covered    uint64       // mutations up to this CSN are in two snapshots
+	covered    uint64       // mutations up to this CSN are in two snapshots that can be read
+	lost       bool         // one of the snapshots that the catalog names cannot be read
 	before     uint64       // sequence of the last checkpoint
 	copies     []relocation // appended, not yet proven
 	copying    int64        // bytes of these
@@ -200,12 +201,7 @@ func (c *cycle) mark(ctx context.Context) error {
 }
 
 // plan chooses victims, the most garbage first, and reports on every other segment.
-func (c *cycle) plan(ctx context.Context) ([]*segmentMarks, error) {
-	rows, err := c.s.snapshots()
-	if err != nil {
-		return nil, err
-	}
-	c.covered = coveredBy(rows)
+func (c *cycle) plan(ctx context.Context) (victims []*segmentMarks, err error) {
 	all := c.m.segments()
 	var stored int64
 	code := c.s.log.Code()
@@ -222,6 +218,9 @@ func (c *cycle) plan(ctx context.Context) ([]*segmentMarks, error) {
 		g.recode = c.req.Recode && (g.info.K != code.K || g.info.M != code.M)
 	}
 	c.rep.StoredBytes = stored
+	if err := c.lookAtSnapshots(ctx, all); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(all, func(a, b *segmentMarks) int {
 		return cmp.Or(-cmp.Compare(a.fraction(c.covered), b.fraction(c.covered)), cmp.Compare(a.info.ID, b.info.ID))
 	})
@@ -233,7 +232,6 @@ func (c *cycle) plan(ctx context.Context) ([]*segmentMarks, error) {
 		garbage += g.garbage(c.covered)
 	}
 	c.rep.GarbageBytes = garbage
-	var victims []*segmentMarks
 	for _, g := range all {
 		switch {
 		case g.skipped != "":

@@ -101,7 +101,63 @@ func coveredBy(rows []snapshotRow) uint64 {
 	return rows[snapshotsKept-1].CSN
 }
 
-// snapshotIfWorthIt writes snapshots when they make it possible to drop more than they take. A dry run goes on as if it had.
+// lookAtSnapshots finds out up to where the snapshots cover mutations. One that has been lost since it was written covers nothing: were
+// mutations dropped for its sake, only the index would still know what was in them. So the snapshots are read to their end when
+// mutations may go that no other than these hold; else a look at what of them is there has to do.
+func (c *cycle) lookAtSnapshots(ctx context.Context, all []*segmentMarks) error {
+	rows, err := c.s.snapshots()
+	if err != nil {
+		return err
+	}
+	rows = rows[:min(len(rows), snapshotsKept)]
+	least := min(c.req.Threshold, gcStoreGarbage)
+	rely := slices.ContainsFunc(all, func(g *segmentMarks) bool {
+		return g.skipped == "" && g.sum.lastCSN > 0 && g.sum.lastCSN <= coveredBy(rows) && (g.recode || g.fraction(coveredBy(rows)) >= least)
+	})
+	infos := c.s.log.Segments()
+	var sound []snapshotRow
+	for _, row := range rows {
+		id := erasure.SegmentID(row.Segment)
+		i := slices.IndexFunc(infos, func(info erasure.SegmentInfo) bool { return info.ID == id })
+		switch {
+		case i < 0:
+			err = fmt.Errorf("%w: segment %016x", erasure.ErrNotFound, row.Segment)
+		case infos[i].ShardsAbsent > infos[i].M:
+			err = fmt.Errorf("%w: %d of its shard files are absent", erasure.ErrUnavailable, infos[i].ShardsAbsent)
+		case rely:
+			err = c.s.proveSnapshot(ctx, row)
+		default:
+			err = nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			c.lost = true
+			c.s.opts.Logger.Error("a snapshot cannot be read; it covers nothing any more", slog.Uint64("segment", row.Segment), slog.Any("error", err))
+			continue
+		}
+		sound = append(sound, row)
+	}
+	c.covered = coveredBy(sound)
+	return nil
+}
+
+// proveSnapshot reads a snapshot to its end.
+func (s *Store) proveSnapshot(ctx context.Context, row snapshotRow) error {
+	var rows uint64
+	head, err := s.readSnapshot(ctx, erasure.SegmentID(row.Segment), func(_ index.Table, items []snapshotItem) error {
+		rows += uint64(len(items))
+		return nil
+	})
+	if err == nil && (head.CSN != row.CSN || rows != row.Rows) {
+		err = fmt.Errorf("%w: %d rows after mutation %d where %d after %d belong", errBadSnapshot, rows, head.CSN, row.Rows, row.CSN)
+	}
+	return err
+}
+
+// snapshotIfWorthIt writes snapshots when they make it possible to drop more than they take, or when one was lost: what it covered may be
+// gone from the log. A dry run goes on as if it had.
 func (c *cycle) snapshotIfWorthIt(ctx context.Context, all []*segmentMarks) error {
 	sizes, err := c.s.idx.Sizes()
 	if err != nil {
@@ -121,7 +177,7 @@ func (c *cycle) snapshotIfWorthIt(ctx context.Context, all []*segmentMarks) erro
 			gain += g.garbage(all64)
 		}
 	}
-	if gain == 0 || gain < snapshotsKept*catalog {
+	if !c.lost && (gain == 0 || gain < snapshotsKept*catalog) {
 		return nil
 	}
 	if c.req.DryRun {
@@ -132,7 +188,11 @@ func (c *cycle) snapshotIfWorthIt(ctx context.Context, all []*segmentMarks) erro
 		_, err := c.s.writeSnapshot(ctx, c.op)
 		if errors.Is(err, ErrNoSpace) { // what needs no snapshot gives room
 			c.s.opts.Logger.Warn("no room for a snapshot; old mutations stay for now", slog.Any("error", err))
-			return nil
+			if c.lost || c.rep.Snapshots == 0 { // the older ones may be what is needed
+				return nil
+			}
+			_, err := c.s.dropSnapshots(ctx)
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("snapshot: %w", err)
