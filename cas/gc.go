@@ -434,6 +434,10 @@ func (c *cycle) copyRecord(ctx context.Context, g *segmentMarks, r erasure.Repla
 	c.moved += int64(len(body))
 	c.rep.CopiedBytes += int64(len(body))
 	c.rep.CopiedChunks++
+	c.s.sabotage.reached("copying")
+	if err := c.m.turn(ctx); err != nil { // clients go on naming
+		return err
+	}
 	if c.copying >= gcCopyBytes || len(c.copies) >= gcCopyRecords {
 		return c.settle(ctx)
 	}

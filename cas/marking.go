@@ -18,6 +18,8 @@ const (
 	markQueueMax      = 1 << 16
 	markQueueBytesMax = 32 << 20
 	markMissingMax    = 1 << 16
+	markNestMax       = 4    // large manifests that wait, half marked, while what was queued meanwhile is marked
+	markKnownMax      = 1024 // large manifests that are known to be marked
 )
 
 // errMarkingOverrun ends a cycle that is told of more than it can take in.
@@ -33,9 +35,12 @@ type marking struct {
 	queue   []named
 	bytes   int
 	overrun bool
+	known   map[string]struct{} // roots of trees all of which is marked: whoever reads a large object in ranges names it again and again
 
 	// Of the goroutine that marks.
+	nested  int                   // calls of drain
 	missing map[index.ID]struct{} // named, and not in the chunk map as far as a look-up tells
+	misses  int                   // how often that was found
 	chunks  int64                 // marked
 }
 
@@ -65,7 +70,7 @@ func (n named) empty() bool { return n.root == nil && n.table == nil }
 func namedBy(row *versionRow) named { return named{root: row.Content.Root, table: row.PartTable} }
 
 func newMarking(s *Store, segs []erasure.SegmentInfo) *marking {
-	m := &marking{s: s, segs: make(map[erasure.SegmentID]*segmentMarks, len(segs)), missing: map[index.ID]struct{}{}}
+	m := &marking{s: s, segs: make(map[erasure.SegmentID]*segmentMarks, len(segs)), missing: map[index.ID]struct{}{}, known: map[string]struct{}{}}
 	for _, info := range segs {
 		if info.Class == erasure.Snapshot {
 			continue
@@ -147,12 +152,12 @@ func (m *marking) nameRow(t index.Table, key, value []byte) {
 }
 
 func (m *marking) enqueue(n named) {
-	if n.empty() {
-		return
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.overrun {
+	if _, ok := m.known[string(n.root)]; ok {
+		n.root = nil
+	}
+	if n.empty() || m.overrun {
 		return
 	}
 	if len(m.queue) >= markQueueMax || m.bytes+len(n.root) > markQueueBytesMax {
@@ -193,23 +198,42 @@ func rowNames(t index.Table, key, value []byte) (n named, err error) {
 
 // drain marks what was queued. Only the marking goroutine calls it.
 func (m *marking) drain(ctx context.Context) error {
+	m.nested++
+	defer func() { m.nested-- }()
 	for {
-		m.mu.Lock()
-		queue, overrun := m.queue, m.overrun
-		m.queue, m.bytes = nil, 0
-		m.mu.Unlock()
-		if overrun {
-			return errMarkingOverrun
+		n, ok, err := m.next()
+		if err != nil || !ok {
+			return err
 		}
-		if len(queue) == 0 {
-			return nil
-		}
-		for _, n := range queue {
-			if err := m.mark(ctx, n); err != nil {
-				return err
-			}
+		if err := m.mark(ctx, n); err != nil {
+			return err
 		}
 	}
+}
+
+// next takes the first of what is queued.
+func (m *marking) next() (n named, ok bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.overrun:
+		return n, false, errMarkingOverrun
+	case len(m.queue) == 0:
+		m.queue = nil
+		return n, false, nil
+	}
+	n, m.queue[0] = m.queue[0], n
+	m.queue = m.queue[1:]
+	m.bytes -= len(n.root)
+	return n, true, nil
+}
+
+// turn marks what was queued while something else took its time: the queue is short.
+func (m *marking) turn(ctx context.Context) error {
+	if m.nested >= markNestMax {
+		return nil
+	}
+	return m.drain(ctx)
 }
 
 // idle tells whether nothing is queued. The caller holds the gate.
@@ -229,14 +253,38 @@ func (m *marking) mark(ctx context.Context, n named) error {
 	if n.root == nil {
 		return nil
 	}
-	_, refs, err := decodeNode(n.root)
+	level, refs, err := decodeNode(n.root)
 	if err != nil {
 		return fmt.Errorf("manifest of %q: %w: %w", n.row, ErrCorrupt, err)
 	}
+	if level > 0 && m.isKnown(n.root) {
+		return nil
+	}
+	misses := m.misses
 	if err := m.tree(ctx, refs); err != nil {
 		return fmt.Errorf("manifest of %q: %w", n.row, err)
 	}
+	if level > 0 && m.misses == misses {
+		m.setKnown(n.root)
+	}
 	return nil
+}
+
+func (m *marking) isKnown(root []byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.known[string(root)]
+	return ok
+}
+
+// setKnown says that all of a tree is marked. Marks stay, so that is true for the rest of the cycle.
+func (m *marking) setKnown(root []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.known) >= markKnownMax {
+		clear(m.known)
+	}
+	m.known[string(root)] = struct{}{}
 }
 
 // tree marks everything under references. Memory is one node a level.
@@ -271,6 +319,9 @@ func (m *marking) tree(ctx context.Context, refs []ref) error {
 		if len(stack) >= nodeLevelsMax {
 			return errBadNode
 		}
+		if err := m.turn(ctx); err != nil {
+			return err
+		}
 		node, err := m.s.readChunk(ctx, r, false)
 		if err != nil {
 			return err
@@ -296,6 +347,7 @@ func (m *marking) chunk(ctx context.Context, id index.ID) (*erasure.Location, er
 			return nil, fmt.Errorf("more than %d chunks are not in the chunk map: %w", markMissingMax, ErrCorrupt)
 		}
 		m.missing[id] = struct{}{}
+		m.misses++
 		return nil, nil
 	}
 	at := erasure.Location(c.Location)
@@ -350,6 +402,9 @@ func (m *marking) heldAll(ctx context.Context) error {
 	}
 	for _, root := range roots {
 		if err := m.mark(ctx, named{root: root, row: []byte("in progress")}); err != nil {
+			return err
+		}
+		if err := m.turn(ctx); err != nil {
 			return err
 		}
 	}
