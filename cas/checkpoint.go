@@ -83,11 +83,22 @@ func (c *checkpoints) wrote() {
 	}
 }
 
-// freezeFor freezes the overlay for someone who waits for the checkpoint. It returns its number, or 0 when the one before is not written
-// yet. It runs in the committer.
-func (s *Store) freezeFor(csn uint64) uint64 {
+// A freezeReply is the number of the checkpoint that was asked for; 0 when the one before is not written yet.
+type freezeReply struct {
+	number uint64
+	err    error // there will be none
+}
+
+// freezeFor freezes the overlay for someone who waits for the checkpoint. It runs in the committer.
+func (s *Store) freezeFor(csn uint64) freezeReply {
+	if s.undecided || len(s.committer.owed) > 0 {
+		return freezeReply{err: fmt.Errorf("%w: where the log ends is not written down", ErrReadOnly)}
+	}
 	if !s.freeze(csn) {
-		return 0
+		if err := s.failure(); err != nil {
+			return freezeReply{err: fmt.Errorf("%w: %w", ErrReadOnly, err)}
+		}
+		return freezeReply{}
 	}
 	select {
 	case s.frozen <- struct{}{}:
@@ -95,7 +106,7 @@ func (s *Store) freezeFor(csn uint64) uint64 {
 	}
 	s.checkpoints.Lock()
 	defer s.checkpoints.Unlock()
-	return s.checkpoints.frozen
+	return freezeReply{number: s.checkpoints.frozen}
 }
 
 // checkpointNow returns when everything that is published now is in the index file.
@@ -110,7 +121,7 @@ func (s *Store) checkpointNow(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrReadOnly, err)
 		}
 		if number == 0 {
-			reply := make(chan uint64, 1)
+			reply := make(chan freezeReply, 1)
 			select {
 			case s.freezeNow <- reply:
 			case <-s.stopping:
@@ -118,7 +129,11 @@ func (s *Store) checkpointNow(ctx context.Context) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			if number = <-reply; number > 0 {
+			r := <-reply
+			if r.err != nil {
+				return r.err
+			}
+			if number = r.number; number > 0 {
 				continue
 			}
 		}

@@ -65,7 +65,7 @@ type Store struct {
 	queue        chan *request
 	frozen       chan struct{} // an overlay waits for the checkpointer
 	checkpointed chan struct{} // it has been written
-	freezeNow    chan chan uint64
+	freezeNow    chan chan freezeReply
 	checkpoints  checkpoints
 	committer    *committer
 
@@ -173,7 +173,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func open(ctx context.Context, o Options, m *metrics) (_ *Store, err error) {
 	s := &Store{
 		opts: o, pending: newPendingTable(), metrics: m, uploads: semaphore.NewWeighted(o.MemoryBytes / 2), downloads: semaphore.NewWeighted(o.MemoryBytes / 2), stopping: make(chan struct{}),
-		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), freezeNow: make(chan chan uint64), dead: make(chan struct{}),
+		queue: make(chan *request, queueMax), frozen: make(chan struct{}, 1), checkpointed: make(chan struct{}, 1), freezeNow: make(chan chan freezeReply), dead: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.healer = newHealer(s)
