@@ -239,6 +239,8 @@ func (c *cycle) plan(ctx context.Context) (victims []*segmentMarks, err error) {
 			g.skipped = "open"
 		case !c.req.DryRun && g.info.LastSeq >= c.before:
 			g.skipped = "newer than the last checkpoint"
+		case g.beyond.Load():
+			g.skipped = "more lies there than was known when the cycle began"
 		case g.info.ShardsAbsent > g.info.M:
 			g.skipped = fmt.Sprintf("%d of its shard files are absent", g.info.ShardsAbsent)
 		case g.sum.lastCSN > c.covered:
@@ -533,6 +535,10 @@ func (c *cycle) retire(ctx context.Context, group []*segmentMarks) error {
 		if err := c.s.failure(); err != nil { // uploads whose outcome nobody knows have let go of what they name
 			p.gate.Unlock()
 			return fmt.Errorf("%w: %w", ErrReadOnly, err)
+		}
+		if i := slices.IndexFunc(group, func(g *segmentMarks) bool { return g.beyond.Load() }); i >= 0 {
+			p.gate.Unlock()
+			return fmt.Errorf("cas: more lies in segment %016x than was known when the cycle began", uint64(group[i].info.ID))
 		}
 		done := c.m.idle() && !slices.ContainsFunc(group, func(g *segmentMarks) bool { return g.uncopied() > 0 })
 		if done {

@@ -1,6 +1,7 @@
 package cas
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -78,6 +79,9 @@ func (s *Store) untilCycle() time.Duration {
 		row.Began = s.opened.UnixNano()
 	}
 	since := now.Sub(time.Unix(0, row.Began))
+	if since < 0 { // the clock was set back: how long it is since then nobody knows
+		since = s.opts.GCInterval
+	}
 	switch {
 	case since < s.opts.GCInterval:
 		return s.opts.GCInterval - since
@@ -113,13 +117,7 @@ func (s *Store) expireUploads(ctx context.Context) (n int64, err error) {
 				if err != nil {
 					return err
 				}
-				last := row.Initiated
-				if last < before {
-					err = eachPart(v, id, 0, func(_ int, p partRow) (bool, error) {
-						last = max(last, p.Modified)
-						return last < before, nil
-					})
-				}
+				last, err := lastUsed(v, id, row, before)
 				if err == nil && last < before {
 					found = append(found, stale{bucket, key, id})
 				}
@@ -132,9 +130,16 @@ func (s *Store) expireUploads(ctx context.Context) (n int64, err error) {
 		if err != nil {
 			return n, err
 		}
+		s.sabotage.reached("expiring")
 		for _, u := range found {
-			err := s.AbortUpload(ctx, u.bucket, u.key, u.id)
+			err := s.abortUpload(ctx, u.bucket, u.key, u.id, func(r index.Reader, row uploadRow) error {
+				if last, err := lastUsed(r, u.id, row, before); err != nil || last >= before {
+					return cmp.Or(err, errUploadUsed)
+				}
+				return nil
+			})
 			switch {
+			case errors.Is(err, errUploadUsed): // a part came in since
 			case err == nil:
 				n++
 				s.opts.Logger.Info("abandoned upload removed", slog.String("bucket", u.bucket), slog.String("key", u.key), slog.String("upload", u.id))
@@ -146,6 +151,20 @@ func (s *Store) expireUploads(ctx context.Context) (n int64, err error) {
 			return n, nil
 		}
 	}
+}
+
+var errUploadUsed = errors.New("cas: the upload is in use")
+
+// lastUsed tells when something last happened to an upload, or any time that is not before enough.
+func lastUsed(r index.Reader, id string, row uploadRow, enough int64) (last int64, err error) {
+	if last = row.Initiated; last >= enough {
+		return last, nil
+	}
+	err = eachPart(r, id, 0, func(_ int, p partRow) (bool, error) {
+		last = max(last, p.Modified)
+		return last < enough, nil
+	})
+	return last, err
 }
 
 // uploadExpiry is the default of Options.UploadExpiry.

@@ -50,6 +50,7 @@ type segmentMarks struct {
 	marked []uint64     // by ordinal; set by anyone, atomically
 	walked []uint64     // of the marking goroutine
 	live   atomic.Int64 // bytes of the bodies of what is marked
+	beyond atomic.Bool  // something is named that has no bit: more lies there than was known when the cycle began
 	copied []uint64     // has a copy elsewhere, or is superseded; of the compacting goroutine
 
 	// Of the planning.
@@ -82,14 +83,15 @@ func newMarking(s *Store, segs []erasure.SegmentInfo) *marking {
 }
 
 // pin marks a record and tells whether it was not marked before. Records that came after the cycle began have no bits, and
-// need none: their segments are no victims.
+// need none: their segments are no victims. Nor is one of which a part was out of reach then, and has come back.
 func (m *marking) pin(at erasure.Location) (first bool) {
 	seg := m.segs[at.Segment()]
 	if seg == nil {
 		return false
 	}
 	i := at.Ordinal()
-	if int(i/64) >= len(seg.marked) {
+	if i >= seg.info.Records {
+		seg.beyond.Store(true)
 		return false
 	}
 	bit := uint64(1) << (i % 64)

@@ -144,11 +144,20 @@ func eachPart(r index.Reader, id string, after int, fn func(number int, row part
 
 // AbortUpload gives an upload up. Errors: ErrNoSuchBucket, ErrNoSuchUpload.
 func (s *Store) AbortUpload(ctx context.Context, bucket, key, id string) error {
+	return s.abortUpload(ctx, bucket, key, id, func(index.Reader, uploadRow) error { return nil })
+}
+
+// abortUpload gives an upload up when may, asked inside the transaction, returns nil.
+func (s *Store) abortUpload(ctx context.Context, bucket, key, id string, may func(index.Reader, uploadRow) error) error {
 	return s.update(ctx, nil, func(r index.Reader) (*tx, error) {
-		if _, err := getUpload(r, bucket, key, id); err != nil {
+		row, err := getUpload(r, bucket, key, id)
+		if err != nil {
 			return nil, err
 		}
 		if _, _, err := r.Get(index.Meta, revisionKey(id)); err != nil { // parts may not come in between
+			return nil, err
+		}
+		if err := may(r, row); err != nil {
 			return nil, err
 		}
 		t := &tx{}
