@@ -239,7 +239,7 @@ func (c *cycle) plan(ctx context.Context) (victims []*segmentMarks, err error) {
 			g.skipped = "open"
 		case !c.req.DryRun && g.info.LastSeq >= c.before:
 			g.skipped = "newer than the last checkpoint"
-		case g.beyond.Load():
+		case (g.info.Sealed || g.info.Ended) && g.beyond.Load():
 			g.skipped = "more lies there than was known when the cycle began"
 		case g.info.ShardsAbsent > g.info.M:
 			g.skipped = fmt.Sprintf("%d of its shard files are absent", g.info.ShardsAbsent)
