@@ -325,8 +325,9 @@ func (c *cycle) compact(ctx context.Context, victims []*segmentMarks) error {
 	total := int64(len(victims))
 	for done := 0; done < len(victims); {
 		var group []*segmentMarks
+		var full error // no room for more copies before some of the group is dropped
 		c.moved = 0
-		for done < len(victims) && len(group) < gcGroupSegments && c.moved < gcGroupBytes {
+		for full == nil && done < len(victims) && len(group) < gcGroupSegments && c.moved < gcGroupBytes {
 			g := victims[done]
 			if len(group) > 0 && c.moved == 0 && g.uncopied() > 0 {
 				break // what needs no copies goes first: it makes room for them
@@ -339,6 +340,9 @@ func (c *cycle) compact(ctx context.Context, victims []*segmentMarks) error {
 			case errors.Is(err, errSegmentUnreadable):
 				c.skip(g, err.Error())
 				c.s.opts.Logger.Error("segment is not compacted", slog.Uint64("segment", uint64(g.info.ID)), slog.Any("error", err))
+			case errors.Is(err, ErrNoSpace) && len(group) > 0:
+				full = err
+				done-- // it is tried again, with the room that dropping the others gives
 			case err != nil:
 				return err
 			default:
