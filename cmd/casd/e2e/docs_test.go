@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -193,4 +194,40 @@ func names(re *regexp.Regexp, text string) map[string]bool {
 		found[m[1]] = true
 	}
 	return found
+}
+
+// TestFailureTable looks whether the tests that the failure table names are there.
+func TestFailureTable(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(b), "\n## When things fail\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	wanted := names(regexp.MustCompile("`(Test[A-Za-z]+)`"), section)
+	if len(wanted) < 20 {
+		t.Fatalf("the table names %d tests", len(wanted))
+	}
+	there := map[string]bool{}
+	for _, pattern := range []string{"*_test.go", "../../../cas/*_test.go", "../../../erasure/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name := range names(regexp.MustCompile(`func (Test[A-Za-z]+)\(t \*testing\.T\)`), string(b)) {
+				there[name] = true
+			}
+		}
+	}
+	for name := range wanted {
+		if !there[name] {
+			t.Errorf("there is no test %s", name)
+		}
+	}
 }
