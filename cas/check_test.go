@@ -169,6 +169,7 @@ func TestCheckFindsDifferences(t *testing.T) {
 
 // Whatever happened to a store, index and log agree, and a check beside clients is not led astray by what they do.
 func TestCheckAfterRandomHistory(t *testing.T) {
+	fewChecks(t, "20", "2")
 	rapid.Check(t, func(rt *rapid.T) {
 		disk, paths := faultDisk(t, 3)
 		dir, err := os.MkdirTemp(t.TempDir(), "index")

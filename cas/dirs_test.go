@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -467,4 +468,65 @@ func TestMembersAreRepairedAtStart(t *testing.T) {
 		t.Errorf("a start that changes nothing wrote mutation %d: %v", again, err)
 	}
 	closeStore(t, s)
+}
+
+// A directory that was added is used at later starts that do not name it; one of the first ones that is not named is absent; and who
+// starts a copy of a store never reaches for a directory of the original.
+func TestDirectoriesThatAreNotGiven(t *testing.T) {
+	root := t.TempDir()
+	at := func(base string, n ...int) (dirs []string) {
+		for _, i := range n {
+			dirs = append(dirs, filepath.Join(root, base, fmt.Sprint("d", i)))
+		}
+		return dirs
+	}
+	states := func(s *Store) (online []string) {
+		for _, d := range s.log.Dirs() {
+			if d.State == "online" {
+				online = append(online, d.Path)
+			}
+		}
+		slices.Sort(online)
+		return online
+	}
+	for _, d := range at("first", 1, 2, 3, 4) {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := Options{K: 2, M: 1, IndexDir: t.TempDir()}
+	open := func(dirs []string) *Store {
+		o := o
+		o.Dirs = dirs
+		return openStore(t, o)
+	}
+	s := open(at("first", 1, 2, 3))
+	mustBucket(t, s, "b")
+	if _, err := s.AddDir(t.Context(), at("first", 4)[0]); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, "b", "k", noise(1, 1<<20))
+	closeStore(t, s)
+	for _, c := range []struct{ given, online []string }{
+		{at("first", 1, 2, 3), at("first", 1, 2, 3, 4)},
+		{at("first", 1, 3), at("first", 1, 3, 4)},
+	} {
+		s = open(c.given)
+		if got := states(s); !slices.Equal(got, c.online) {
+			t.Errorf("given %v: online %v, want %v", c.given, got, c.online)
+		}
+		mustHave(t, s, "b", "k", noise(1, 1<<20))
+		closeStore(t, s)
+	}
+	if err := os.CopyFS(filepath.Join(root, "copy"), os.DirFS(filepath.Join(root, "first"))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time all that is given is where it was last
+		s = open(at("copy", 1, 2, 3))
+		if got := states(s); !slices.Equal(got, at("copy", 1, 2, 3)) {
+			t.Errorf("copy: online %v", got)
+		}
+		mustHave(t, s, "b", "k", noise(1, 1<<20))
+		closeStore(t, s)
+	}
 }

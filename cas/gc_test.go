@@ -647,20 +647,27 @@ func TestDamagedSnapshot(t *testing.T) {
 	}
 }
 
+// fewChecks bounds the runs of rapid.Check unless the command line says how many, in short mode to fewer.
+func fewChecks(t *testing.T, checks, short string) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	if testing.Short() { // under the race detector
+		checks = short
+	}
+	if err := f.Value.Set(checks); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(f.DefValue) }) // it was valid before
+}
+
 // TestGCStateMachine runs random operations, some of them in the middle of a cycle, crashes in between, against a map. Contents overlap, so that
 // uploads hit chunks that are about to go.
 func TestGCStateMachine(t *testing.T) {
 	pool := noise(7, 4<<20)
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // a soak says how many
-		checks := "8"
-		if testing.Short() { // under the race detector
-			checks = "1"
-		}
-		if err := f.Value.Set(checks); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = f.Value.Set(f.DefValue) }() // as it was
-	}
+	fewChecks(t, "8", "1")
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &gcMachine{rt: rt, t: t, pool: pool, model: map[string][]byte{}, uploads: map[string]*slowUpload{}, indexDir: t.TempDir()}
 		m.disk, m.paths = faultDisk(t, 3)

@@ -88,6 +88,8 @@ type Member struct {
 	ID    string `json:"id"`              // random, 32 hex digits
 	Path  string `json:"path"`            // where it was seen last; informative, never trusted
 	State string `json:"state,omitempty"` // StateDraining, StateHealing or StateJoining; empty is normal
+	// Joined says that it came after the creation and that Path is to be trusted: it is used there when it is not given.
+	Joined bool `json:"joined,omitempty"`
 }
 
 // States of a member that are written down.

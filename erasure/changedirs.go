@@ -24,7 +24,7 @@ func (l *Log) AddDir(ctx context.Context, path string, csn uint64) (Member, erro
 		return Member{}, err
 	}
 	err = l.changeMembers(csn, func(f *format) {
-		f.Members[f.find(d.id)] = Member{ID: d.id, Path: d.path}
+		f.Members[f.find(d.id)] = Member{ID: d.id, Path: d.path, Joined: true}
 	}, append(slices.Clone(l.dirs()), d))
 	return l.joined(d, err)
 }
@@ -52,7 +52,7 @@ func (l *Log) ReplaceDir(ctx context.Context, old, path string, csn uint64) (Mem
 	dirs[slices.Index(dirs, gone)] = d
 	err = l.changeMembers(csn, func(f *format) {
 		f.Members = slices.DeleteFunc(f.Members, func(m Member) bool { return m.ID == d.id })
-		f.Members[f.find(gone.id)] = Member{ID: d.id, Path: d.path, State: StateHealing}
+		f.Members[f.find(gone.id)] = Member{ID: d.id, Path: d.path, State: StateHealing, Joined: true}
 	}, dirs)
 	if err == nil {
 		l.forgetDir(gone)
@@ -95,7 +95,7 @@ func (l *Log) join(path string, csn uint64) (*dir, error) {
 	if id == "" {
 		id = l.random().String()
 		err = l.changeMembers(csn, func(f *format) {
-			f.Members = append(f.Members, Member{ID: id, Path: abs, State: StateJoining})
+			f.Members = append(f.Members, Member{ID: id, Path: abs, State: StateJoining, Joined: true})
 		}, l.dirs())
 	}
 	if err == nil && c.form == nil {
@@ -105,6 +105,7 @@ func (l *Log) join(path string, csn uint64) (*dir, error) {
 		c.lock.Close()
 		return nil, err
 	}
+	l.joinedPaths.Store(abs, true)
 	d := l.newDir(Member{ID: id, Path: abs})
 	d.device, d.lock = c.info.Device, c.lock
 	d.start()

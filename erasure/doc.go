@@ -25,8 +25,9 @@ Where a shard lies is said by the names and by nothing else, and who it is by it
 	code      {"k", "m"} of new segments; only when it is not the one above any more
 	csn       revision of code, lost and members: above every earlier one and the last CSN then; 0 is creation
 	lost      members that were declared lost and whose shards are not all rebuilt; 0 is left out
-	members   [{"id": dir, "path": where it was last, "state"}]; the copy with the highest csn wins and is given to the others. state is
-	          left out, or draining; healing: took the place of another one, and may lack shard files; joining: not in use yet
+	members   [{"id": dir, "path": where it was last, "state", "joined"}]; the copy with the highest csn wins and is given to the others. state is
+	          left out, or draining; healing: took the place of another one, and may lack shard files; joining: not in use yet. joined is
+	          true of one that came later: a start uses it at path when it is not given, unless others are not where they were last
 	created   RFC 3339
 	params    creation options of the layers above; opaque
 	checksum  XXH3-64 of the document with an empty checksum and without white space, 16 hex digits

@@ -21,19 +21,20 @@ import (
 // taken: segment.mu.
 // A scrub keeps its place in scrubs throughout, and takes segMu and segment.mu for a moment at a time, never across I/O.
 type Log struct {
-	opt     Options
-	fs      FS
-	log     *slog.Logger
-	metrics *metrics
-	store   id16
-	writer  id16
-	created bool
-	parity  atomic.Int32 // smallest parity of the store's code and any live segment
-	members memberList
-	holes   atomic.Bool  // some live segment lacks a shard file, as far as is known
-	placing sync.RWMutex // held for reading while directories are chosen for a new segment, until it is among segs
-	codecs  codecs
-	files   fileCache
+	opt         Options
+	fs          FS
+	log         *slog.Logger
+	metrics     *metrics
+	store       id16
+	writer      id16
+	created     bool
+	joinedPaths sync.Map     // paths of the directories that were added since the log was opened
+	parity      atomic.Int32 // smallest parity of the store's code and any live segment
+	members     memberList
+	holes       atomic.Bool  // some live segment lacks a shard file, as far as is known
+	placing     sync.RWMutex // held for reading while directories are chosen for a new segment, until it is among segs
+	codecs      codecs
+	files       fileCache
 
 	scrubs   scrubLocks
 	suspects suspectSet

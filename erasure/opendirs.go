@@ -298,18 +298,31 @@ func (f format) agrees(other format) bool {
 		slices.EqualFunc(f.Members, other.Members, func(a, b Member) bool { return a.ID == b.ID && a.State == b.State })
 }
 
-// addKnown adds the members that were not given and are where they were last: who starts with the directories that the store
-// once had need not know of those that it was given since.
+// addKnown adds the members that joined after the creation, were not given, and are where they were last: who starts with the
+// directories that the store once had need not know of those that it was given since. Of those that it once had none is added: who leaves
+// one out means it. And nothing is looked for when a directory is not where it was last: who starts a copy of a store must not
+// reach for the original.
 func (l *Log) addKnown(given []*candidateDir, form *format) ([]*candidateDir, *format, error) {
+	for _, c := range given {
+		if c.form != nil && !slices.ContainsFunc(form.Members, func(m Member) bool { return m.ID == c.form.Dir && m.Path == c.path }) {
+			moved := *form
+			moved.Members = slices.Clone(form.Members)
+			for i := range moved.Members {
+				moved.Members[i].Joined = false // nor at later starts
+			}
+			return given, &moved, nil
+		}
+	}
 	tried := map[string]bool{}
 	for again := true; again; {
 		again = false
 		for _, m := range form.Members {
 			have := slices.ContainsFunc(given, func(c *candidateDir) bool { return c.path == m.Path || c.form != nil && c.form.Dir == m.ID })
-			if have || tried[m.Path] || !filepath.IsAbs(m.Path) {
+			if have || !m.Joined || tried[m.Path] || !filepath.IsAbs(m.Path) {
 				continue
 			}
 			tried[m.Path] = true
+			l.joinedPaths.Store(m.Path, true)
 			c, err := l.inspectTimed(m.Path)
 			if err != nil || c.form == nil || c.form.Store != form.Store || c.form.Dir != m.ID {
 				continue // absent

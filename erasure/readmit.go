@@ -67,13 +67,29 @@ type returned struct {
 	files  []shardFile
 }
 
+// named tells whether a path was given when the log was opened, or since then.
+func (l *Log) named(path string) bool {
+	if _, ok := l.joinedPaths.Load(path); ok {
+		return true
+	}
+	return slices.ContainsFunc(l.opt.Dirs, func(p string) bool {
+		abs, err := filepath.Abs(p)
+		return err == nil && abs == path
+	})
+}
+
 // knock looks whether a directory that is away is back.
 func (l *Log) knock(ctx context.Context, old *dir) *returned {
 	if n := old.busy.Load(); n > 0 {
 		old.setReason(fmt.Sprintf("does not answer: %d operations have not returned", n))
 		return nil
 	}
-	paths := []string{old.path}
+	// Only where somebody said that a directory of this store is: what the list of members says of paths may be out of date, and who
+	// starts a copy of a store must not reach for the original.
+	var paths []string
+	if l.named(old.path) {
+		paths = append(paths, old.path)
+	}
 	for _, p := range l.opt.Dirs {
 		abs, err := filepath.Abs(p)
 		if err == nil && !slices.Contains(paths, abs) && !slices.ContainsFunc(l.dirs(), func(d *dir) bool { return d.path == abs }) {
