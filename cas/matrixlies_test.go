@@ -78,7 +78,7 @@ func (l *lie) excuses(error) bool { return false }
 func TestMatrixLies(t *testing.T) {
 	before := goroutines()
 	t.Run("", func(t *testing.T) {
-		few := 4
+		few := 2
 		if testing.Short() {
 			few = 1
 		}

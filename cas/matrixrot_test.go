@@ -114,7 +114,7 @@ func TestMatrixRot(t *testing.T) {
 
 // The power goes after the n-th call that changes something, in the middle of whatever it is, and once more while the next start mends that.
 func TestMatrixPowerLoss(t *testing.T) {
-	few := 12
+	few := 6
 	if testing.Short() {
 		few = 2
 	}

@@ -41,6 +41,9 @@ type matrixRun struct {
 
 func newMatrixRun(t *testing.T, dirs, k, m int, rng *rand.Rand) *matrixRun {
 	disk, paths := faultDisk(t, dirs)
+	if err := errors.Join(disk.MkdirAll("/more"), disk.SyncDir("/")); err != nil { // for a member that joins later
+		t.Fatal(err)
+	}
 	r := &matrixRun{t: t, disk: disk, model: &crashModel{keys: map[string][]outcome{}}, rng: rng, pool: matrixPool()}
 	r.o = Options{Dirs: paths, K: k, M: m, FS: disk, IndexDir: t.TempDir(), SegmentBytes: 1 << 20, metadataSegmentBytes: 256 << 10, CacheBytes: 1,
 		CheckpointEntries: 20, IOTimeout: 20 * time.Second, Logger: slog.New(slog.NewTextHandler(lockedWriter{&r.logMu, &r.logged}, nil))}
@@ -198,6 +201,23 @@ var matrixSteps = []matrixStep{
 		}
 		return err
 	}},
+	{"a directory more, and one less", func(r *matrixRun, s *Store) error {
+		if r.o.M == 0 {
+			return nil
+		}
+		// With a directory that fails each of these may be refused; what matters is what they leave.
+		_, err := s.AddDir(r.t.Context(), "/more")
+		if err == nil {
+			_, err = s.Rebalance(r.t.Context(), nil)
+		}
+		if err == nil {
+			_, err = s.DrainDir(r.t.Context(), r.o.Dirs[0], nil)
+		}
+		if r.count != nil {
+			return err
+		}
+		return nil
+	}},
 	putStep("after", 300_000),
 }
 
@@ -279,6 +299,9 @@ func (r *matrixRun) whole() {
 		r.t.Fatalf("scrub after gc: %v %+v", err, receipt)
 	}
 	r.model.verify(r.t, s)
+	if report, err := s.Check(r.t.Context(), CheckRequest{}); err != nil || report.Outcome != OutcomeWhole {
+		r.t.Fatalf("check: %v %+v", err, report)
+	}
 	served := dump(r.t, s)
 	closeStore(r.t, s)
 
@@ -299,7 +322,8 @@ func (r *matrixRun) whole() {
 	}
 	closeStore(r.t, s)
 	for _, path := range r.disk.Files("/") {
-		if name := filepath.Base(path); name != "format.json" && name != "lock" && !shardName.MatchString(name) {
+		// format.json.tmp is one small file with one name, and the next change of the members uses it.
+		if name := filepath.Base(path); name != "format.json" && name != "format.json.tmp" && name != "lock" && !shardName.MatchString(name) {
 			r.t.Errorf("%s is left", path)
 		}
 	}
