@@ -87,6 +87,11 @@ func (p *parser) parseCondition(c condition, operatorName string, m member) (con
 		case !ok:
 			return c, p.failf("Invalid value in Conditions for operator %s", operatorName)
 		}
+		for _, of := range append(v.arn, v.text) {
+			if err := p.search(of); err != nil {
+				return c, err
+			}
+		}
 		c.values = append(c.values, v)
 	}
 	return c, nil

@@ -66,6 +66,9 @@ func TestConditions(t *testing.T) {
 		{`{"IpAddress": {"aws:SourceIp": "192.0.2.9"}}`, keys{"aws:SourceIp": {"::ffff:192.0.2.9"}}, true},
 		{`{"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "2001:DB8:1234:5678::/64"]}}`, keys{"aws:SourceIp": {"2001:db8:1234:5678::1"}}, true},
 		{`{"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}`, keys{"aws:SourceIp": {"2001:db8::1"}}, false},
+		{`{"IpAddress": {"aws:SourceIp": "::ffff:192.0.2.0/120"}}`, keys{"aws:SourceIp": {"192.0.2.9"}}, true},
+		{`{"IpAddress": {"aws:SourceIp": "::ffff:192.0.2.0/120"}}`, keys{"aws:SourceIp": {"192.0.3.9"}}, false},
+		{`{"IpAddress": {"aws:SourceIp": "2001:db8::/32"}}`, keys{"aws:SourceIp": {"2001:db8::1%eth0"}}, true},
 		{`{"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}`, nil, true},
 		{`{"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}`, keys{"aws:SourceIp": {"pipe"}}, false},
 

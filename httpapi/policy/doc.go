@@ -10,7 +10,8 @@ is a key in a value or a resource, ${aws:username}.
 # Documents
 
 Documents are strict JSON: UTF-8, no name twice in an object, no unknown element, at most eight levels. A bucket policy has at most
-20,480 bytes and an identity policy at most 6,144 without the white space between tokens, both at most 64 KiB with it. Version is 2012-10-17,
+20,480 bytes and an identity policy at most 6,144 without the white space between tokens, both at most 64 KiB with it, and either at most
+128 ?s that stand between two *s of a resource or a value, since these are what matching is slow with. Version is 2012-10-17,
 or 2008-10-17, which is also the default and knows no variables. Element names, operators and values differ by case; actions and
 condition keys do not. A Sid occurs once in a document; the empty one does not count.
 

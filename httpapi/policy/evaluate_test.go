@@ -202,6 +202,13 @@ func TestDecision(t *testing.T) {
 			t.Errorf("%d identity policies, bucket policy %v: %v by %v, across accounts %v; want %v by %s, %v", len(c.identity), c.bucket != nil, within, by, across, c.within, c.by, c.across)
 		}
 	}
+	if got := fmt.Sprint(Silent, Allowed, Denied); got != "implicit deny allow explicit deny" {
+		t.Errorf("outcomes are called %s", got)
+	}
+	named := mustParse(t, Identity, `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::${aws:username}"}}`)
+	if d := Evaluate(&Request{Principal: alice, Action: r.Action, Resource: "alice"}, []*Policy{named}, nil); d.Identity != Silent {
+		t.Errorf("a request without context: %v", d.Identity)
+	}
 	if d := Evaluate(&Request{Principal: alice, Resource: "photos/a"}, []*Policy{mustParse(t, Identity, adminDocument)}, nil); d.Identity != Silent {
 		t.Errorf("no action at all: %v", d.Identity)
 	}

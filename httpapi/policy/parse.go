@@ -46,6 +46,15 @@ type parser struct {
 	kind      Kind
 	bucket    string
 	variables bool // Version 2012-10-17
+	searched  int  // ?s between *s so far
+}
+
+// search counts the ?s of one more pattern and refuses a document with too many.
+func (p *parser) search(of pattern) error {
+	if p.searched += of.searched(); p.searched > searchedMax {
+		return p.failf("Policy has more than %d ? wildcards between * wildcards", searchedMax)
+	}
+	return nil
 }
 
 // Parse reads a policy. bucket names the bucket of a bucket policy; it must be empty for an identity policy.

@@ -39,6 +39,8 @@ var malformed = []struct{ name, document string }{
 	{"invalid UTF-8", "{\"Id\": \"\xff\"}"},
 	{"name twice", `{"Version": "2012-10-17", "Version": "2012-10-17"}`},
 	{"too deep", `{"Statement": [[[[[[[[[]]]]]]]]]}`},
+	{"too large with white space", `{ "Id": "` + strings.Repeat("x", BucketBytesMax) + `"}`},
+	{"too large and not JSON", `{ "Id": ` + strings.Repeat("x", BucketBytesMax) + `"}`},
 	{"too large", `{"Id": "` + strings.Repeat("x", BucketBytesMax) + `"}`},
 	{"too large with its white space", `{` + strings.Repeat(" ", DocumentBytesMax) + `}`},
 	{"no statement", `{}`},
@@ -105,6 +107,8 @@ var malformed = []struct{ name, document string }{
 	{"binary", statementWith(map[string]string{"Condition": `{"BinaryEquals": {"aws:username": "!"}}`})},
 	{"ARN", statementWith(map[string]string{"Condition": `{"ArnLike": {"aws:PrincipalArn": "alice"}}`})},
 	{"variable in a number", statementWith(map[string]string{"Condition": `{"NumericLessThan": {"s3:signatureAge": "${aws:EpochTime}"}}`})},
+	{"too many ?s between *s", statementWith(map[string]string{"Resource": `"arn:aws:s3:::photos/*` + strings.Repeat("a?", searchedMax+1) + `*"`})},
+	{"too many ?s between *s of several values", statementWith(map[string]string{"Condition": `{"StringLike": {"aws:Referer": ["*` + strings.Repeat("a?", searchedMax) + `a*", "*a?a*"]}}`})},
 	{"sid twice", strings.Replace(statementWith(nil), "]}", `, {"Sid": "one", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::photos"}]}`, 1)},
 }
 
@@ -167,6 +171,7 @@ func TestParseAccepts(t *testing.T) {
 		"key of S3 with a pattern":          statementWith(map[string]string{"Action": `"s3:*"`, "Condition": `{"StringEquals": {"s3:x-amz-acl": "private"}}`}),
 		"every prefix and suffix":           statementWith(map[string]string{"Condition": `{"ForAnyValue:StringLikeIfExists": {"aws:TagKeys": ["a", "b"]}, "ForAllValues:StringNotEquals": {"aws:TagKeys": "c"}}`}),
 		"white space beyond the limit":      strings.Replace(statementWith(nil), "{", "{"+strings.Repeat("\n", BucketBytesMax), 1),
+		"many ?s elsewhere":                 statementWith(map[string]string{"Resource": `"arn:aws:s3:::photos/` + strings.Repeat("?", 2*searchedMax) + `*` + strings.Repeat("a?", 2*searchedMax) + `"`}),
 		"empty sids":                        strings.Replace(statementWith(map[string]string{"Sid": `""`}), "]}", `, {"Sid": "", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::photos"}]}`, 1),
 		"variables are text before 2012":    strings.Replace(statementWith(map[string]string{"Resource": `"arn:aws:s3:::photos/${"`}), "2012", "2008", 1),
 		"keys in any case":                  statementWith(map[string]string{"Condition": `{"StringEquals": {"S3:EXISTINGOBJECTTAG/Dept": "x", "aws:referer": "y"}}`}),
@@ -184,6 +189,16 @@ func TestIdentityPolicyOfOtherServices(t *testing.T) {
 		 "Condition": {"StringEquals": {"ec2:Region": "x"}}}]}`), Identity, "")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, sid := range []string{"a b", "a-b", "é"} {
+		_, err := Parse([]byte(`{"Statement": {"Sid": "`+sid+`", "Effect": "Allow", "Action": "s3:*", "Resource": "*"}}`), Identity, "")
+		if err == nil || !strings.Contains(err.Error(), "alpha-numeric") {
+			t.Errorf("sid %q: Parse = %v", sid, err)
+		}
+	}
+	twice := `{"Sid": "one", "Effect": "Allow", "Action": "s3:*", "Resource": "*"}`
+	if _, err := Parse([]byte(` {"Statement": [`+twice+`,`+twice+`]}`), Identity, ""); err == nil || !strings.Contains(err.Error(), "must be unique") {
+		t.Errorf("sid twice: Parse = %v", err)
 	}
 	for _, resource := range []string{`"photos"`, `"arn:aws:s3"`, `"arn:*"`, `"arn:aws:s3:::"`} {
 		if _, err := Parse([]byte(`{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": `+resource+`}}`), Identity, ""); !errors.Is(err, ErrMalformed) {

@@ -38,6 +38,9 @@ func (p *parser) parseResources(n *node) ([]resource, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := p.search(r.pattern); err != nil {
+			return nil, err
+		}
 		resources = append(resources, r)
 	}
 	return resources, nil
