@@ -26,10 +26,11 @@ type Query struct {
 	After           string
 	SkipAfterPrefix bool
 	AfterUploadID   string // ListUploads only
+	AfterCSN        uint64 // ListVersions only: if not 0, versions of the key After with lesser CSNs are included
 
 	Max int // most items to return; for 0 the result is empty and not truncated
 
-	// Visible is asked about the newest version of each key (List) or each upload (ListUploads); if it says
+	// Visible is asked about the newest version of each key (List) or each row; if it says
 	// false the key does not count, nor does a prefix under which nothing else is. nil: everything is visible.
 	Visible func(Entry) bool
 }
@@ -38,7 +39,7 @@ type Query struct {
 type Item struct {
 	Key      string // the key or the common prefix, Delimiter included
 	IsPrefix bool
-	CSN      uint64 // List: of the version, as in its row's key
+	CSN      uint64 // List and ListVersions: of the version, as in its row's key
 	UploadID string // ListUploads
 	Entry    Entry  // zero for a prefix
 }
@@ -51,6 +52,7 @@ type Result struct {
 	Next         string // After of the next query
 	NextIsPrefix bool   // SkipAfterPrefix of the next query
 	NextUploadID string // AfterUploadID of the next query, ListUploads only
+	NextCSN      uint64 // AfterCSN of the next query, ListVersions only
 
 	seeks int // how often a tree was descended
 }
@@ -88,23 +90,30 @@ type IterReader interface {
 // a common prefix, so that it costs about as much as it returns, and stops after 10,000 invisible keys in a row: then Items may be
 // short, even empty, with Truncated set. An error matches ErrCorrupt or ErrBadQuery.
 func List(r IterReader, q Query) (Result, error) {
-	return list(r, Objects, q)
+	return list(r, Objects, q, false)
+}
+
+// ListVersions returns all versions of q.Bucket in order of key, newest first. It is like List, but every row counts.
+func ListVersions(r IterReader, q Query) (Result, error) {
+	return list(r, Objects, q, true)
 }
 
 // ListUploads returns the multipart uploads of q.Bucket in order of key, then upload ID. It is like List, but every
 // row counts.
 func ListUploads(r IterReader, q Query) (Result, error) {
-	return list(r, Uploads, q)
+	return list(r, Uploads, q, true)
 }
 
-func list(r IterReader, t Table, q Query) (Result, error) {
-	if q.Max < 0 || q.SkipAfterPrefix && q.After == "" || t == Objects && q.AfterUploadID != "" {
+func list(r IterReader, t Table, q Query, everyRow bool) (Result, error) {
+	if q.Max < 0 || q.SkipAfterPrefix && q.After == "" || t == Objects && q.AfterUploadID != "" ||
+		q.AfterCSN != 0 && (t != Objects || !everyRow || q.After == "" || q.SkipAfterPrefix) {
 		return Result{}, ErrBadQuery
 	}
 	if q.Max == 0 {
 		return Result{}, nil
 	}
 	l := newLister(r, t, &q)
+	l.everyRow = everyRow
 	defer l.iter.Close()
 	err := l.run()
 	l.result.seeks = l.iter.seeks
@@ -113,12 +122,13 @@ func list(r IterReader, t Table, q Query) (Result, error) {
 
 // A lister is one listing in progress.
 type lister struct {
-	query  *Query
-	table  Table
-	bucket []byte // beginning of all keys of rows of the bucket
-	iter   *Iter
-	result Result
-	hidden int
+	query    *Query
+	table    Table
+	everyRow bool   // not only the first row of each key counts
+	bucket   []byte // beginning of all keys of rows of the bucket
+	iter     *Iter
+	result   Result
+	hidden   int
 }
 
 func newLister(r IterReader, t Table, q *Query) *lister {
@@ -139,6 +149,8 @@ func (l *lister) after() []byte {
 		return l.pastPrefix(q.After)
 	case q.AfterUploadID != "":
 		return append(UploadKey(q.Bucket, q.After, q.AfterUploadID), 0)
+	case q.AfterCSN != 0:
+		return append(ObjectKey(q.Bucket, q.After, q.AfterCSN), 0)
 	case q.After != "":
 		// A key is not the empty string, so the empty After needs no place of its own.
 		return l.pastKey(q.After)
@@ -224,12 +236,21 @@ func (l *lister) add(item Item) {
 		l.skipVersions(item.Key)
 	}
 	r.Items = append(r.Items, item)
-	r.Next, r.NextIsPrefix, r.NextUploadID = item.Key, item.IsPrefix, item.UploadID
+	l.next(item)
 }
 
-// skipVersions moves on past the older versions of key.
+// next makes the page end behind item.
+func (l *lister) next(item Item) {
+	r := &l.result
+	r.Next, r.NextIsPrefix, r.NextUploadID = item.Key, item.IsPrefix, item.UploadID
+	if l.everyRow {
+		r.NextCSN = item.CSN
+	}
+}
+
+// skipVersions moves on past the older versions of key, where they do not count.
 func (l *lister) skipVersions(key string) {
-	if l.table == Objects {
+	if !l.everyRow {
 		l.iter.Seek(l.pastKey(key))
 	}
 }
@@ -240,8 +261,7 @@ func (l *lister) hide(item Item) bool {
 	if l.hidden++; l.hidden < hiddenRowsMax {
 		return false
 	}
-	r := &l.result
-	r.Truncated = true
-	r.Next, r.NextIsPrefix, r.NextUploadID = item.Key, false, item.UploadID
+	l.result.Truncated = true
+	l.next(item)
 	return true
 }
