@@ -191,7 +191,7 @@ func (run *scrubRun) affected(ctx context.Context, probe bool) error {
 	}
 	err := run.s.scanTable(ctx, index.Objects, nil, nil, func(e index.Entry) error {
 		step()
-		bucket, key, _, err := index.ParseObjectKey(e.Key)
+		bucket, key, csn, err := index.ParseObjectKey(e.Key)
 		if err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (run *scrubRun) affected(ctx context.Context, probe bool) error {
 		}
 		n, err := w.row(ctx, index.Objects, e, &row.Content, row.PartTable)
 		if n > 0 {
-			report(LostObject{Bucket: bucket, Key: key, VersionID: row.info(bucket, key).VersionID, Chunks: n})
+			report(LostObject{Bucket: bucket, Key: key, VersionID: (&version{s: run.s, csn: csn, row: row}).id(), Chunks: n})
 		}
 		return err
 	})

@@ -83,7 +83,26 @@ func (s *Store) CreateBucket(ctx context.Context, b Bucket) (Bucket, error) {
 	return row.bucket(b.Name), err
 }
 
-// DeleteBucket removes an empty bucket; multipart uploads in progress are aborted. Errors: ErrNoSuchBucket, ErrBucketNotEmpty.
+// SetVersioning enables or suspends versions of a bucket; what is in it stays as it is. Errors: ErrNoSuchBucket, and one when asked for Unversioned.
+func (s *Store) SetVersioning(ctx context.Context, name string, to Versioning) error {
+	if to != VersioningEnabled && to != VersioningSuspended {
+		return fmt.Errorf("cas: versioning of a bucket cannot become %q", to)
+	}
+	return s.update(ctx, nil, func(r index.Reader) (*tx, error) {
+		row, err := getBucket(r, name)
+		if err != nil {
+			return nil, err
+		}
+		t := &tx{}
+		if row.Versioning != to {
+			row.Versioning = to
+			t.put(index.Buckets, []byte(name), row)
+		}
+		return t, nil
+	})
+}
+
+// DeleteBucket removes a bucket without versions and delete markers; multipart uploads in progress are aborted. Errors: ErrNoSuchBucket, ErrBucketNotEmpty.
 func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 	errUploads := errors.New("uploads in progress")
 	lo, hi := index.BucketRange(name)

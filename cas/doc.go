@@ -24,9 +24,15 @@ append. When the digests agree, a transaction is prepared: what was read of the 
 committer validates it against the state that it will meet, prepares it again when that has changed, gives it a CSN, and makes the batch durable
 together with the chunks that it names (committer.go). Only then does anyone see it.
 
+# Versions
+
+A version of a key is a row; its ID is made of the CSN that wrote it (version.go). Buckets say whether writes add versions or replace
+the null one (object.go, delete.go). A delete marker is a row without content. The counters of a bucket count keys whose newest version is no
+marker as objects, and the bytes of all versions.
+
 # What is on disk
 
-Records: record.go. Rows: row.go. Manifest nodes: manifest.go. Frames, stripes and shards: package erasure.
+Records: record.go. Rows: row.go. Version IDs: version.go. Manifest nodes: manifest.go. Frames, stripes and shards: package erasure.
 Golden files of each are in testdata.
 */
 package cas

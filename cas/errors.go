@@ -7,6 +7,8 @@ var (
 	ErrNoSuchBucket       = errors.New("cas: no such bucket")
 	ErrNoSuchKey          = errors.New("cas: no such key")
 	ErrNoSuchVersion      = errors.New("cas: no such version")
+	ErrInvalidVersion     = errors.New("cas: not a version ID") // of this store
+	ErrDeleteMarker       = errors.New("cas: version is a delete marker")
 	ErrNoSuchUpload       = errors.New("cas: no such upload")
 	ErrBucketExists       = errors.New("cas: bucket exists")
 	ErrBucketNotEmpty     = errors.New("cas: bucket is not empty")

@@ -55,7 +55,7 @@ func TestUploadsFillTheDisk(t *testing.T) {
 	if deleted, err := s.Delete(t.Context(), "b", "k00", nil); err != nil || !deleted {
 		t.Fatalf("delete: %v", err)
 	}
-	results, err := s.DeleteMany(t.Context(), "b", []string{"k01", "k02"})
+	results, err := s.DeleteMany(t.Context(), "b", []DeleteRequest{{Key: "k01"}, {Key: "k02"}})
 	if err != nil || results[0].Err != nil || results[1].Err != nil {
 		t.Fatalf("delete many: %v %v", results, err)
 	}

@@ -23,17 +23,18 @@ func (s *Store) Get(_ context.Context, r GetRequest) (*Object, error) {
 	o := &Object{s: s}
 	s.pins.gate.RLock()
 	defer s.pins.gate.RUnlock()
+	var found version
 	err := s.view(func(v *index.View) (err error) {
-		o.row, err = getVersion(v, r)
+		found, err = s.getVersion(v, r)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	o.row, o.Info = found.row, found.info()
 	if !namedBy(&o.row).empty() {
 		s.pins.hold(o)
 	}
-	o.Info = o.row.info(r.Bucket, r.Key)
 	return o, nil
 }
 

@@ -66,7 +66,7 @@ func (s *Store) PutPart(ctx context.Context, r PartRequest) (Part, error) {
 	if r.Number < 1 || r.Number > partNumberMax {
 		return Part{}, fmt.Errorf("%w: part number %d", ErrInvalidPart, r.Number)
 	}
-	if err := s.admit(r.Bucket, func(v index.Reader) error {
+	if err := s.admit(r.Bucket, func(v index.Reader, _ *bucketRow) error {
 		_, err := getUpload(v, r.Bucket, r.Key, r.UploadID)
 		return err
 	}); err != nil {
@@ -194,7 +194,11 @@ func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (ObjectIn
 // completedBefore finds the object of an upload that is complete.
 func (s *Store) completedBefore(r CompleteRequest) (info ObjectInfo, ok bool, err error) {
 	err = s.view(func(v *index.View) error {
-		c, err := getCurrent(v, r.Bucket, r.Key)
+		b, err := getBucket(v, r.Bucket)
+		if err != nil {
+			return err
+		}
+		c, err := s.newest(v, &b, r.Bucket, r.Key)
 		if err != nil || !c.ok || c.row.UploadID != r.UploadID || c.row.PartCount != len(r.Parts) {
 			return err
 		}
@@ -207,7 +211,7 @@ func (s *Store) completedBefore(r CompleteRequest) (info ObjectInfo, ok bool, er
 				return nil
 			}
 		}
-		info, ok = c.row.info(r.Bucket, r.Key), true
+		info, ok = c.info(), true
 		return nil
 	})
 	return info, ok, err
@@ -265,8 +269,12 @@ func (s *Store) completeOnce(ctx context.Context, r CompleteRequest) (ObjectInfo
 	if err := u.keepParts(&row, entries); err != nil {
 		return ObjectInfo{}, err
 	}
-	var at int64
+	var made *version
 	err = s.updateIn(ctx, erasure.TierUpload, u.deps, func(v index.Reader) (*tx, error) {
+		b, err := getBucket(v, r.Bucket)
+		if err != nil {
+			return nil, err
+		}
 		if _, err := getUpload(v, r.Bucket, r.Key, r.UploadID); err != nil {
 			return nil, err
 		}
@@ -275,22 +283,23 @@ func (s *Store) completeOnce(ctx context.Context, r CompleteRequest) (ObjectInfo
 		} else if e.Rev != rev {
 			return nil, errPartsChanged
 		}
-		c, err := getCurrent(v, r.Bucket, r.Key)
+		c, err := s.newest(v, &b, r.Bucket, r.Key)
 		if err != nil {
 			return nil, err
 		}
-		if err := check(r.If, &c, r.Bucket, r.Key); err != nil {
+		if err := c.check(r.If); err != nil {
 			return nil, err
 		}
-		t := &tx{committed: func(_ uint64, now int64) { at = now }}
-		t.replace(r.Bucket, r.Key, &c, row)
+		t := &tx{}
+		if made, err = t.replace(v, &b, &c, row); err != nil {
+			return nil, err
+		}
 		return t, t.removeUpload(v, r.Bucket, r.Key, r.UploadID)
 	})
 	if err != nil {
 		return ObjectInfo{}, err
 	}
-	row.Modified = at
-	return row.info(r.Bucket, r.Key), nil
+	return made.info(), nil
 }
 
 // chosenParts finds the parts that a client names and checks order, ETags and sizes.

@@ -42,6 +42,25 @@ func TestRecordsGolden(t *testing.T) {
 	golden(t, "rows_v1.golden", all)
 }
 
+// Rows of buckets with versions, which came later: rows without them are as they were.
+func TestVersionRowsGolden(t *testing.T) {
+	var all []byte
+	for _, r := range []any{
+		bucketRow{Created: 1, Domain: 1, Versioning: VersioningEnabled},
+		bucketRow{Created: 1, Domain: 1, Versioning: VersioningSuspended},
+		versionRow{Content: content{Size: 1, Domain: 1, Inline: []byte("x")}, Modified: 6, Own: true, Null: 7},
+		versionRow{Modified: 6, Own: true, Marker: true, Attributes: attributesRow{Owner: "o"}},
+		versionRow{Modified: 6, Marker: true},
+	} {
+		b, err := encodeRow(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	golden(t, "version_rows_v1.golden", all)
+}
+
 func TestSnapshotGolden(t *testing.T) {
 	var all []byte
 	for _, r := range []any{

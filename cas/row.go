@@ -15,6 +15,8 @@ type bucketRow struct {
 	Owner   string `cbor:"2,keyasint,omitempty"`
 	Region  string `cbor:"3,keyasint,omitempty"`
 	Domain  uint32 `cbor:"4,keyasint"`
+
+	Versioning Versioning `cbor:"5,keyasint,omitempty"`
 }
 
 type domainRow struct {
@@ -67,6 +69,15 @@ type versionRow struct {
 	PartCount  int           `cbor:"6,keyasint,omitempty"`
 	UploadID   string        `cbor:"7,keyasint,omitempty"` // of the upload that made it, so that a repeated Complete is known
 	TableSize  uint32        `cbor:"8,keyasint,omitempty"` // plain bytes of the part table chunk
+
+	Own    bool   `cbor:"9,keyasint,omitempty"`  // has a version ID of its own; else it is the null version of its key
+	Marker bool   `cbor:"10,keyasint,omitempty"` // a delete marker: Content and what else is about bytes is empty
+	Null   uint64 `cbor:"11,keyasint,omitempty"` // with Own: CSN of the null version when this one was written, 0 for none (version.go)
+}
+
+// A markerRow is as much of a versionRow as lists need to know of those that they do not show.
+type markerRow struct {
+	Marker bool `cbor:"10,keyasint,omitempty"`
 }
 
 // A partEntry is one part of a finished multipart object, in order.
@@ -116,11 +127,6 @@ func (r *checksumRow) checksum() Checksum {
 	return Checksum(*r)
 }
 
-func (r versionRow) info(bucket, key string) ObjectInfo {
-	return ObjectInfo{Attributes: r.Attributes.attributes(), Bucket: bucket, Key: key, VersionID: nullVersion,
-		Size: r.Content.Size, Modified: unixNano(r.Modified), Parts: r.PartCount}
-}
-
 func (r uploadRow) upload(bucket, key, id string) Upload {
 	return Upload{Attributes: r.Attributes.attributes(), Bucket: bucket, Key: key, ID: id, Initiated: unixNano(r.Initiated)}
 }
@@ -130,13 +136,13 @@ func (r partRow) part(number int) Part {
 }
 
 func (r bucketRow) bucket(name string) Bucket {
-	return Bucket{Name: name, Created: unixNano(r.Created), Owner: r.Owner, Region: r.Region}
+	return Bucket{Name: name, Created: unixNano(r.Created), Owner: r.Owner, Region: r.Region, Versioning: r.Versioning}
 }
 
-func unixNano(n int64) time.Time { return time.Unix(0, n).UTC() }
+// versioned tells whether the bucket has or had versions.
+func (r *bucketRow) versioned() bool { return r.Versioning != Unversioned }
 
-// nullVersion is the version ID of objects in a bucket without versions.
-const nullVersion = "null"
+func unixNano(n int64) time.Time { return time.Unix(0, n).UTC() }
 
 func domainKey(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 

@@ -33,6 +33,7 @@ type Store struct {
 	cache     *chunkCache
 	splitters *chunking.Pool
 	domain    *domain // the one dedup domain of this version
+	versions  *versionNamer
 	pending   *pendingTable
 	pins      pins
 	lastTime  atomic.Int64 // of the last mutation, nanoseconds
@@ -341,6 +342,9 @@ func (s *Store) openDomain(ctx context.Context) (*domain, error) {
 	s.created = unixNano(row.Created)
 	h, err := newHasher(row.Key)
 	if err != nil {
+		return nil, err
+	}
+	if s.versions, err = newVersionNamer(row.Key); err != nil {
 		return nil, err
 	}
 	return &domain{number: defaultDomain, hash: h}, nil

@@ -11,7 +11,18 @@ type Bucket struct {
 	Created time.Time
 	Owner   string // user ID of its owner
 	Region  string // LocationConstraint as given at creation; may be empty
+
+	Versioning Versioning
 }
+
+// Versioning says what a bucket does with versions. A bucket begins unversioned and never is again.
+type Versioning string
+
+const (
+	Unversioned         Versioning = ""
+	VersioningEnabled   Versioning = "Enabled"   // every write makes a new version
+	VersioningSuspended Versioning = "Suspended" // writes replace the null version; the others stay
+)
 
 // A Checksum is what a client asked to be kept beside an object or part, in AWS's terms.
 type Checksum struct {
@@ -35,14 +46,15 @@ type Attributes struct {
 type ObjectInfo struct {
 	Attributes
 	Bucket, Key string
-	VersionID   string // "null" in a bucket that never had versions
+	VersionID   string // "null" for the one that was written while versions were not kept
+	Versioned   bool   // the bucket has or had versions
 	Size        int64  // bytes
 	Modified    time.Time
 	Parts       int // number of parts when it was put as a multipart upload, else 0
 }
 
-// A Condition decides whether a write goes on, given the current version of the key, nil when there is none. It must
-// be a pure function: it runs at least once, and finally in the committer, against the state that the write will meet.
+// A Condition decides whether a write goes on, given the current object of the key, nil when there is none or its
+// newest version is a delete marker. It must be a pure function: it runs at least once, and finally in the committer, against the state that the write will meet.
 // Its error is the outcome of the write.
 type Condition func(current *ObjectInfo) error
 
@@ -71,6 +83,22 @@ type CopyRequest struct {
 type GetRequest struct {
 	Bucket, Key string
 	VersionID   string // empty means the current one
+}
+
+// DeleteRequest says what to delete.
+type DeleteRequest struct {
+	Bucket, Key string
+	VersionID   string    // empty: the current object, of which a versioned bucket keeps what lies under a new delete marker
+	Owner       string    // user ID of the sender, who owns the delete marker
+	If          Condition // on the version that is named, or the current object; nil means always
+}
+
+// DeleteResult says what a deletion did.
+type DeleteResult struct {
+	Found     bool   // there was something to delete
+	Versioned bool   // the bucket has or had versions
+	Marker    bool   // a delete marker was written, or removed by its ID
+	VersionID string // of the version that was named, or of the delete marker that was written; else empty
 }
 
 // ListRequest asks for one page of the current objects of a bucket, in byte order of their keys.
@@ -193,4 +221,30 @@ type Stats struct {
 	DedupRatio   float64 `json:"dedup_ratio"` // logical_bytes / unique_bytes
 	TotalRatio   float64 `json:"total_ratio"` // logical_bytes / payload_bytes
 	Uploads      int64   `json:"uploads"`     // multipart uploads in progress
+}
+
+// VersionListRequest asks for one page of all versions and delete markers of a bucket, in byte order of their keys, newest first.
+type VersionListRequest struct {
+	Bucket, Prefix, Delimiter string
+	AfterKey                  string // only keys greater than this, or equal with versions older than AfterID
+	AfterID                   string // empty: none of AfterKey's; one that is gone counts as where it was, a null version that is gone as the last of its key
+	SkipAfterPrefix           bool   // AfterKey is itself a common prefix: nothing under it is listed
+	Max                       int
+}
+
+// A VersionListItem is a version, a delete marker, or a common prefix.
+type VersionListItem struct {
+	Prefix string     // not empty: a common prefix, and the rest is zero
+	Object ObjectInfo // without Metadata and Headers
+	Marker bool       // a delete marker
+	Latest bool       // the newest of its key
+}
+
+// VersionList is one page of versions.
+type VersionList struct {
+	Items        []VersionListItem // in one order
+	Truncated    bool
+	NextKey      string // AfterKey of the next page
+	NextID       string // AfterID of the next page; empty when NextKey is a common prefix
+	NextIsPrefix bool
 }
