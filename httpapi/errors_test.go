@@ -96,8 +96,8 @@ func TestErrors(t *testing.T) {
 		{400, "InvalidStorageClass", "PUT", "/bucket/k", []byte("x"), []string{"x-amz-storage-class", "TAPE"}},
 		{400, "InvalidArgument", "PUT", "/bucket/k?partNumber=1", []byte("x"), nil},
 		{400, "InvalidArgument", "GET", "/bucket/key?versionId=", nil, nil},
-		{501, "NotImplemented", "GET", "/bucket/key?versionId=3HL4kqCxf3vjVBH40Nrjfkd", nil, nil},
-		{501, "NotImplemented", "DELETE", "/bucket/key?versionId=3HL4kqCxf3vjVBH40Nrjfkd", nil, nil},
+		{400, "InvalidArgument", "GET", "/bucket/key?versionId=3HL4kqCxf3vjVBH40Nrjfkd", nil, nil},
+		{400, "InvalidArgument", "DELETE", "/bucket/key?versionId=3HL4kqCxf3vjVBH40Nrjfkd", nil, nil},
 		{400, "InvalidArgument", "GET", "/bucket/key?partNumber=0", nil, nil},
 		{400, "InvalidArgument", "GET", "/bucket/key?partNumber=10001", nil, nil},
 		{400, "InvalidArgument", "GET", "/bucket/key?partNumber=x", nil, nil},
@@ -124,14 +124,30 @@ func TestErrors(t *testing.T) {
 		{400, "InvalidArgument", "PUT", "/bucket/k", []byte("x"), []string{"x-amz-acl", "everybody"}},
 		{501, "NotImplemented", "PUT", "/bucket/k", []byte("x"), []string{"x-amz-grant-read", "id=x"}},
 		{501, "NotImplemented", "PUT", "/bucket/k", []byte("x"), []string{"x-amz-website-redirect-location", "/x"}},
-		{501, "NotImplemented", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration/>"), nil},
+		{400, "IllegalVersioningConfigurationException", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration/>"), nil},
+		{400, "IllegalVersioningConfigurationException", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status></Status></VersioningConfiguration>"), nil},
+		{400, "MalformedXML", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status>enabled</Status></VersioningConfiguration>"), nil},
+		{400, "MalformedXML", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status> Enabled </Status></VersioningConfiguration>"), nil},
+		{400, "MalformedXML", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status>Enabled</Status><Status>Enabled</Status></VersioningConfiguration>"), nil},
+		{400, "MalformedXML", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status>Enabled</Status><Foo/></VersioningConfiguration>"), nil},
+		{400, "MalformedXML", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status>Enabled</Status><MfaDelete>disabled</MfaDelete></VersioningConfiguration>"), nil},
+		{501, "NotImplemented", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>"), nil},
+		{501, "NotImplemented", "PUT", "/bucket?versioning", []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"), []string{"x-amz-mfa", "serial 123456"}},
+		{400, "MalformedXML", "PUT", "/bucket?versioning", []byte(" "), nil},
+		{400, "MissingRequestBodyError", "PUT", "/bucket?versioning", nil, nil},
+		{404, "NoSuchBucket", "PUT", "/nobucket?versioning", []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"), nil},
 		{501, "NotImplemented", "PUT", "/bucket?acl", nil, nil},
 		{501, "NotImplemented", "PUT", "/bucket?policy", []byte("{}"), nil},
 		{501, "NotImplemented", "DELETE", "/bucket?policy", nil, nil},
 		{501, "NotImplemented", "DELETE", "/bucket?unheard-of", nil, nil},
 		{501, "NotImplemented", "DELETE", "/bucket?unheard-of=1", nil, nil},
 		{501, "NotImplemented", "GET", "/bucket?unheard-of", nil, nil},
-		{501, "NotImplemented", "GET", "/bucket?versions", nil, nil},
+		{404, "NoSuchBucket", "GET", "/nobucket?versions", nil, nil},
+		{400, "InvalidArgument", "GET", "/bucket?versions&version-id-marker=null", nil, nil},
+		{400, "InvalidArgument", "GET", "/bucket?versions&version-id-marker=", nil, nil},
+		{400, "InvalidArgument", "GET", "/bucket?versions&key-marker=k&version-id-marker=", nil, nil},
+		{400, "InvalidArgument", "GET", "/bucket?versions&key-marker=k&version-id-marker=made-up", nil, nil},
+		{400, "InvalidArgument", "GET", "/bucket?versions&max-keys=-1", nil, nil},
 		{501, "NotImplemented", "GET", "/bucket?acl&policy", nil, nil},
 		{501, "NotImplemented", "PUT", "/bucket/key?tagging", nil, nil},
 		{501, "NotImplemented", "POST", "/bucket/key?select&select-type=2", nil, nil},
@@ -186,7 +202,7 @@ func TestErrors(t *testing.T) {
 		{400, "InvalidArgument", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "192.168.1.1/key"}},
 		{400, "InvalidArgument", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/%zz"}},
 		{400, "InvalidArgument", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key?x=y"}},
-		{501, "NotImplemented", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key?versionId=abc"}},
+		{400, "InvalidArgument", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key?versionId=abc"}},
 		{400, "InvalidArgument", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-metadata-directive", "MERGE"}},
 		{412, "PreconditionFailed", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-copy-source-if-match", "x"}},
 		{412, "PreconditionFailed", "PUT", "/bucket/copy", nil, []string{"x-amz-copy-source", "/bucket/key", "x-amz-copy-source-if-none-match", "781e5e245d69b566979b86e28d23f2c7"}},
@@ -341,8 +357,8 @@ func TestUnknownOutcomeClosesTheConnection(t *testing.T) {
 	waitFor(t, func() bool { return strings.Contains(s.access.String(), "UnknownOutcome") })
 
 	s.store.mu.Lock()
-	s.store.deleteMany = func(keys []string) ([]cas.KeyResult, error) {
-		return []cas.KeyResult{{Key: keys[0]}, {Key: keys[1], Err: fmt.Errorf("commit: %w", cas.ErrUnknownOutcome)}}, nil
+	s.store.deleteMany = func(deletes []cas.DeleteRequest) ([]cas.KeyResult, error) {
+		return []cas.KeyResult{{Key: deletes[0].Key}, {Key: deletes[1].Key, Err: fmt.Errorf("commit: %w", cas.ErrUnknownOutcome)}}, nil
 	}
 	s.store.mu.Unlock()
 	body := []byte("<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>")

@@ -22,6 +22,9 @@ var volatile = []struct {
 	{regexp.MustCompile(`<NextUploadIdMarker>[0-9a-f]{16,}</NextUploadIdMarker>`), "<NextUploadIdMarker>UPLOAD</NextUploadIdMarker>"},
 	{regexp.MustCompile(`<RequestId>[0-9A-F]{16}</RequestId>`), "<RequestId>REQUEST</RequestId>"},
 	{regexp.MustCompile(`<HostId>[^<]+</HostId>`), "<HostId>HOST</HostId>"},
+	{regexp.MustCompile(`<VersionId>[0-9a-f]{32}</VersionId>`), "<VersionId>VERSION</VersionId>"},
+	{regexp.MustCompile(`<DeleteMarkerVersionId>[0-9a-f]{32}</DeleteMarkerVersionId>`), "<DeleteMarkerVersionId>VERSION</DeleteMarkerVersionId>"},
+	{regexp.MustCompile(`VersionIdMarker>[0-9a-f]{32}</`), "VersionIdMarker>VERSION</"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://SERVER"},
 	{regexp.MustCompile(`<StringToSignBytes>[^<]+</StringToSignBytes><CanonicalRequest>[^<]+</CanonicalRequest><CanonicalRequestBytes>[^<]+</CanonicalRequestBytes>`), "<SIGNED/>"},
 	{regexp.MustCompile(`<StringToSign>[^<]+</StringToSign><SignatureProvided>[0-9a-f]+</SignatureProvided>`), "<SIGNATURE/>"},
@@ -99,6 +102,24 @@ func TestGoldenDocuments(t *testing.T) {
 	for _, sub := range []string{"versioning", "logging", "notification", "accelerate", "requestPayment"} {
 		golden("unset-"+sub, s.must(200, "GET", "/bucket?"+sub, nil))
 	}
+	s.must(200, "PUT", "/versioned", nil)
+	s.must(200, "PUT", "/versioned/a%20b", []byte("null"))
+	golden("versions-unversioned", s.must(200, "GET", "/versioned?versions", nil))
+	s.must(200, "PUT", "/versioned?versioning", []byte(`<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`))
+	golden("versioning", s.must(200, "GET", "/versioned?versioning", nil))
+	id := s.must(200, "PUT", "/versioned/a%20b", []byte("one"), "x-amz-checksum-algorithm", "CRC32").Header.Get("X-Amz-Version-Id")
+	marker := s.must(204, "DELETE", "/versioned/a%20b", nil).Header.Get("X-Amz-Version-Id")
+	s.must(200, "PUT", "/versioned/dir/x", []byte("x"), "x-amz-storage-class", "GLACIER")
+	golden("versions", s.must(200, "GET", "/versioned?versions", nil))
+	golden("versions-page", s.must(200, "GET", "/versioned?versions&max-keys=1&encoding-type=url&delimiter=/&key-marker=a%20b&version-id-marker="+marker, nil))
+	golden("versions-prefixes", s.must(200, "GET", "/versioned?versions&max-keys=7&delimiter=/&prefix=&key-marker=a%20b&version-id-marker=null", nil))
+	golden("error-marker", s.must(404, "GET", "/versioned/a%20b", nil))
+	golden("error-marker-method", s.must(405, "GET", "/versioned/a%20b?versionId="+marker, nil))
+	golden("error-version-argument", s.must(400, "GET", "/versioned/a%20b?versionId=made-up", nil))
+	body = []byte(`<Delete><Object><Key>a b</Key><VersionId>` + id + `</VersionId></Object><Object><Key>a b</Key></Object><Object><Key>a b</Key><VersionId>` + marker + `</VersionId></Object></Delete>`)
+	golden("delete-versions", s.must(200, "POST", "/versioned?delete", body, "Content-MD5", md5Of(body)))
+	golden("error-version", s.must(404, "GET", "/versioned/a%20b?versionId="+id, nil))
+
 	golden("error-key", s.must(404, "GET", "/bucket/a%26b%00", nil))
 	golden("error-bucket", s.must(404, "GET", "/nobucket", nil))
 	golden("error-range", s.must(416, "GET", "/bucket/cold", nil, "Range", "bytes=5-"))

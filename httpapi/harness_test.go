@@ -53,7 +53,7 @@ func (l *logBuffer) String() string {
 
 // A faultyStore is the real store, of which tests may replace some answers.
 type faultyStore struct {
-	deleteMany func(keys []string) ([]cas.KeyResult, error) // guarded by mu
+	deleteMany func(deletes []cas.DeleteRequest) ([]cas.KeyResult, error) // guarded by mu
 	*cas.Store
 	mu       sync.Mutex
 	put      func(context.Context, cas.PutRequest) (cas.ObjectInfo, error)
@@ -71,14 +71,14 @@ func (f *faultyStore) Put(ctx context.Context, r cas.PutRequest) (cas.ObjectInfo
 	return f.Store.Put(ctx, r)
 }
 
-func (f *faultyStore) DeleteMany(ctx context.Context, bucket string, keys []string) ([]cas.KeyResult, error) {
+func (f *faultyStore) DeleteMany(ctx context.Context, bucket string, deletes []cas.DeleteRequest) ([]cas.KeyResult, error) {
 	f.mu.Lock()
 	deleteMany := f.deleteMany
 	f.mu.Unlock()
 	if deleteMany != nil {
-		return deleteMany(keys)
+		return deleteMany(deletes)
 	}
-	return f.Store.DeleteMany(ctx, bucket, keys)
+	return f.Store.DeleteMany(ctx, bucket, deletes)
 }
 
 func (f *faultyStore) CompleteUpload(ctx context.Context, r cas.CompleteRequest) (cas.ObjectInfo, error) {

@@ -390,7 +390,7 @@ func TestDeleteObjects(t *testing.T) {
 		`<Object><Key>c</Key><ETag>"x"</ETag></Object><Object><Key></Key></Object></Delete>`)
 	for _, want := range []string{
 		"<Deleted><Key>a</Key></Deleted>", "<Deleted><Key>missing</Key></Deleted>", "<Deleted><Key>b</Key><VersionId>null</VersionId></Deleted>",
-		"<Error><Key>c</Key><VersionId>v1</VersionId><Code>NotImplemented</Code>", "<Code>KeyTooLongError</Code>", "<Error><Key>c</Key><Code>PreconditionFailed</Code>",
+		"<Error><Key>c</Key><VersionId>v1</VersionId><Code>NoSuchVersion</Code>", "<Code>KeyTooLongError</Code>", "<Error><Key>c</Key><Code>PreconditionFailed</Code>",
 	} {
 		if !bytes.Contains(r.body, []byte(want)) {
 			t.Errorf("no %s in %s", want, r.body)

@@ -25,8 +25,8 @@ func parseCopySource(v string) (s copySource, err error) {
 		if !ok || !has || len(params) != 1 {
 			return s, bad("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
 		}
-		if s.version, err = checkVersion(id, true); err != nil {
-			return s, err
+		if s.version = id; id == "" {
+			return s, errEmptyVersion
 		}
 	}
 	path, ok := unescapePath(path)
@@ -49,7 +49,7 @@ func (q *request) source() (copySource, error) {
 	if err != nil {
 		return s, err
 	}
-	return s, q.authorize("s3:GetObject", s.bucket, s.key)
+	return s, q.authorize(versionAction("s3:GetObject", s.version != ""), s.bucket, s.key)
 }
 
 // sourceCondition checks the conditions on the source of a copy; all of them fail with 412.
@@ -62,7 +62,12 @@ func (q *request) sourceCondition(src *cas.ObjectInfo) error {
 
 // explain names the source in the error that says that it is missing.
 func (s copySource) explain(err error) error {
-	if errors.Is(err, cas.ErrNoSuchKey) {
+	switch {
+	case errors.Is(err, cas.ErrInvalidVersion):
+		return versionError(err, s.version)
+	case errors.Is(err, cas.ErrDeleteMarker):
+		return s3err.CopySourceIsMarker
+	case errors.Is(err, cas.ErrNoSuchKey):
 		return s3err.NoSuchKey.With("CopySource", s.bucket+"/"+s.key)
 	}
 	return err
@@ -108,6 +113,7 @@ func (q *request) copyObject() error {
 			return nil, src.explain(err)
 		}
 		x := newXML(false)
+		x.header = copyVersions(&c.source, &info)
 		x.root("CopyObjectResult")
 		x.time("LastModified", info.Modified)
 		x.etag(info.ETag)
@@ -140,6 +146,8 @@ type copying struct {
 	replace   bool
 	class     string
 	algorithm digest.Algorithm // asked for, or 0
+
+	source cas.ObjectInfo // what was copied
 }
 
 // copyTries bounds how often a copy begins again because its source was replaced under it.
@@ -173,11 +181,12 @@ func (c *copying) store(ctx context.Context, computed *cas.ObjectInfo) (cas.Obje
 			if err := q.sourceCondition(&source); err != nil {
 				return cas.Attributes{}, err
 			}
+			c.source = source
 			class := c.class
 			if class == "" {
 				class = "STANDARD"
 			}
-			if c.src.bucket == q.bucket && c.src.key == q.key && (c.src.version == "" || c.src.version == nullVersion) && !c.replace && c.class == "" {
+			if c.src.bucket == q.bucket && c.src.key == q.key && (c.src.version == "" || !source.Versioned) && !c.replace && c.class == "" {
 				return cas.Attributes{}, s3err.CopyOntoItself
 			}
 			out := source.Attributes
@@ -265,6 +274,7 @@ func (q *request) uploadPartCopy() error {
 		}
 		h.Release()
 		x := newXML(false)
+		x.header = copyVersions(&o.Info, nil)
 		x.root("CopyPartResult")
 		x.time("LastModified", part.Modified)
 		x.etag(part.ETag)

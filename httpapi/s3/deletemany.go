@@ -28,17 +28,18 @@ func (q *request) deleteObjects() error {
 			return s3err.MalformedXML
 		}
 	}
-	errs := make([]error, len(req.Objects))
-	keys := make([]string, 0, len(req.Objects)) // of those that are deleted together
-	index := make([]int, 0, len(req.Objects))
+	results := make([]cas.KeyResult, len(req.Objects))
+	deletes := make([]cas.DeleteRequest, 0, len(req.Objects))
+	index := make([]int, 0, len(req.Objects)) // of the objects of deletes
 	for i := range req.Objects {
 		o := &req.Objects[i]
-		if errs[i] = q.checkDelete(o); errs[i] != nil {
+		if results[i].Err = q.checkDelete(o); results[i].Err != nil {
 			continue
 		}
+		d := cas.DeleteRequest{Key: o.key(), VersionID: o.version(), Owner: q.auth.Identity.ID}
 		if o.ETag != nil {
 			match := []string{*o.ETag}
-			_, errs[i] = q.api.store.Delete(q.Context(), q.bucket, o.key(), func(current *cas.ObjectInfo) error {
+			d.If = func(current *cas.ObjectInfo) error {
 				switch {
 				case current == nil:
 					return s3err.NoSuchKey
@@ -46,34 +47,36 @@ func (q *request) deleteObjects() error {
 					return failedCondition("If-Match")
 				}
 				return nil
-			})
-			continue
+			}
 		}
-		keys, index = append(keys, o.key()), append(index, i)
+		deletes, index = append(deletes, d), append(index, i)
 	}
-	if len(keys) > 0 {
-		results, err := q.api.store.DeleteMany(q.Context(), q.bucket, keys)
+	if len(deletes) > 0 {
+		done, err := q.api.store.DeleteMany(q.Context(), q.bucket, deletes)
 		if err != nil {
 			return err
 		}
-		for i, r := range results {
-			errs[index[i]] = r.Err
+		for i, r := range done {
+			results[index[i]] = r
 		}
 	}
-	for _, err := range errs {
-		if errors.Is(err, cas.ErrUnknownOutcome) {
-			return err // no key may be called deleted or not
+	for i := range results {
+		if errors.Is(results[i].Err, cas.ErrUnknownOutcome) {
+			return results[i].Err // no key may be called deleted or not
 		}
 	}
 	x := newXML(true)
 	x.root("DeleteResult")
 	for i := range req.Objects {
-		o := &req.Objects[i]
+		o, r := &req.Objects[i], &results[i]
 		switch {
-		case errs[i] != nil:
-			e, internal := told(errs[i])
+		case r.Err != nil:
+			e, internal := told(r.Err)
 			if internal {
-				q.entry.Err = errs[i]
+				q.entry.Err = r.Err
+			}
+			if errors.Is(r.Err, cas.ErrInvalidVersion) {
+				e = s3err.NoSuchVersion // here, unlike for a single object
 			}
 			x.open("Error")
 			x.text("Key", o.key())
@@ -88,6 +91,10 @@ func (q *request) deleteObjects() error {
 			x.text("Key", o.key())
 			if o.VersionID != nil {
 				x.text("VersionId", *o.VersionID)
+			}
+			if r.Marker && r.Versioned {
+				x.bool("DeleteMarker", true)
+				x.text("DeleteMarkerVersionId", r.VersionID)
 			}
 			x.close("Deleted")
 		}
@@ -107,10 +114,5 @@ func (q *request) checkDelete(o *deleteObject) error {
 	case o.LastModifiedTime != nil || o.Size != nil:
 		return s3err.NotImplemented.WithMessage("Only ETag is implemented as a condition.")
 	}
-	if o.VersionID != nil && *o.VersionID != "" {
-		if _, err := checkVersion(*o.VersionID, true); err != nil {
-			return err
-		}
-	}
-	return q.authorize("s3:DeleteObject", q.bucket, o.key())
+	return q.authorize(versionAction("s3:DeleteObject", o.version() != ""), q.bucket, o.key())
 }

@@ -20,6 +20,8 @@ var storeErrors = []struct {
 	{cas.ErrNoSuchBucket, s3err.NoSuchBucket},
 	{cas.ErrNoSuchKey, s3err.NoSuchKey},
 	{cas.ErrNoSuchVersion, s3err.NoSuchVersion},
+	{cas.ErrInvalidVersion, s3err.InvalidVersion},
+	{cas.ErrDeleteMarker, s3err.MethodNotAllowed},
 	{cas.ErrNoSuchUpload, s3err.NoSuchUpload},
 	{cas.ErrBucketNotEmpty, s3err.BucketNotEmpty},
 	{cas.ErrBucketExists, s3err.BucketAlreadyExists},
@@ -117,6 +119,9 @@ func (q *request) errorDocument(x *xmlDoc, e *s3err.Error) {
 		x.text("Key", q.key)
 	case "NoSuchBucket", "BucketNotEmpty", "BucketAlreadyExists", "BucketAlreadyOwnedByYou":
 		x.text("BucketName", q.bucket)
+	case "NoSuchVersion":
+		x.text("Key", q.key)
+		x.text("VersionId", q.query.value("versionId"))
 	case "NoSuchUpload":
 		x.text("UploadId", q.query.value("uploadId"))
 	}

@@ -11,25 +11,6 @@ import (
 	"github.com/casd/casd/httpapi/s3err"
 )
 
-// nullVersion is the version ID of objects in buckets without versions.
-const nullVersion = "null"
-
-// version reads versionId from the query.
-func (q *request) version() (string, error) {
-	v, ok := q.query.get("versionId")
-	return checkVersion(v, ok)
-}
-
-func checkVersion(v string, ok bool) (string, error) {
-	switch {
-	case !ok || v == nullVersion:
-		return v, nil
-	case v == "":
-		return "", s3err.Argument("versionId", "", "Version id cannot be the empty string")
-	}
-	return "", s3err.NotImplemented.WithMessage("Versions are not implemented.").With("Parameter", "versionId")
-}
-
 // overrideOf is the header that a response-* parameter sets, empty when it is none of those.
 func overrideOf(param string) string {
 	switch param {
@@ -60,7 +41,7 @@ func (q *request) read(withBody bool) error {
 	}
 	o, err := q.api.store.Get(q.Context(), cas.GetRequest{Bucket: q.bucket, Key: q.key, VersionID: version})
 	if err != nil {
-		return err
+		return versionError(err, version)
 	}
 	defer o.Close()
 	info := &o.Info
@@ -72,6 +53,7 @@ func (q *request) read(withBody bool) error {
 	case notModified:
 		setAttributes(h, &info.Attributes)
 		delete(h, "Content-Type")
+		setVersion(h, info)
 		h["Last-Modified"] = []string{info.Modified.UTC().Format(http.TimeFormat)}
 		q.w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -81,6 +63,7 @@ func (q *request) read(withBody bool) error {
 		return err
 	}
 	setAttributes(h, &info.Attributes)
+	setVersion(h, info)
 	h["Last-Modified"] = []string{info.Modified.UTC().Format(http.TimeFormat)}
 	h["Accept-Ranges"] = []string{"bytes"}
 	if strings.EqualFold(q.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") {

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"encoding/base64"
 	"net/http"
 	"strconv"
@@ -86,8 +87,18 @@ func (q *request) listObjects() error {
 		return err
 	}
 	marker := q.query.value("marker")
-	if err := q.list(&p, p.marked(marker)); err != nil {
-		return err
+	pos := p.marked(marker)
+	for { // A page that is cut short before its first entry has nothing that its client could go on from.
+		if err := q.list(&p, pos); err != nil {
+			return err
+		}
+		if !p.result.Truncated || len(p.result.Items) > 0 {
+			break
+		}
+		if err := context.Cause(q.Context()); err != nil {
+			return err
+		}
+		pos = position{p.result.Next, p.result.NextIsPrefix}
 	}
 	x := newXML(true)
 	x.url = p.encoding == "url"
@@ -95,8 +106,9 @@ func (q *request) listObjects() error {
 	x.text("Name", q.bucket)
 	x.key("Prefix", p.prefix)
 	x.key("Marker", marker)
-	if p.result.Truncated && p.delimiter != "" {
-		x.key("NextMarker", p.result.Next)
+	if n := len(p.result.Items); p.result.Truncated && p.delimiter != "" && n > 0 {
+		last := &p.result.Items[n-1] // and not result.Next, which may be a key that is not shown, of a prefix that is yet to be
+		x.key("NextMarker", last.Prefix+last.Object.Key)
 	}
 	x.int("MaxKeys", int64(p.max))
 	if p.delimiter != "" {

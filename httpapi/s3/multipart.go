@@ -147,6 +147,9 @@ func (q *request) completeUpload() error {
 			return nil, err
 		}
 		x := newXML(false)
+		if info.Versioned {
+			x.header = [][2]string{{versionHeader, info.VersionID}}
+		}
 		x.root("CompleteMultipartUploadResult")
 		x.text("Location", q.location())
 		x.text("Bucket", q.bucket)

@@ -47,6 +47,9 @@ var operations = func() []operation {
 		{"GetBucketLocation", http.MethodGet, bucket, "location", false, "s3:GetBucketLocation", nil, (*request).getBucketLocation},
 		{"ListObjects", http.MethodGet, bucket, "", false, "s3:ListBucket", listParams, (*request).listObjects},
 		{"ListObjectsV2", http.MethodGet, bucket, "list-type", false, "s3:ListBucket", listParams, (*request).listObjectsV2},
+		{"PutBucketVersioning", http.MethodPut, bucket, "versioning", false, "s3:PutBucketVersioning", nil, (*request).putBucketVersioning},
+		{"GetBucketVersioning", http.MethodGet, bucket, "versioning", false, "s3:GetBucketVersioning", nil, (*request).getBucketVersioning},
+		{"ListObjectVersions", http.MethodGet, bucket, "versions", false, "s3:ListBucketVersions", []string{"prefix", "delimiter", "max-keys", "encoding-type", "key-marker", "version-id-marker"}, (*request).listVersions},
 		{"DeleteObjects", http.MethodPost, bucket, "delete", false, "s3:DeleteObject", nil, (*request).deleteObjects},
 		{"ListMultipartUploads", http.MethodGet, bucket, "uploads", false, "s3:ListBucketMultipartUploads", []string{"prefix", "delimiter", "max-uploads", "key-marker", "upload-id-marker", "encoding-type"}, (*request).listUploads},
 
@@ -114,7 +117,7 @@ func checksumParam(name string) bool {
 // takesBody tells whether the handler reads the body and verifies it. Bodies of reads mean nothing and are not looked at, and count as taken.
 func (op *operation) takesBody() bool {
 	switch op.name {
-	case "CreateBucket", "DeleteObjects", "PutObject", "UploadPart", "CompleteMultipartUpload":
+	case "CreateBucket", "PutBucketVersioning", "DeleteObjects", "PutObject", "UploadPart", "CompleteMultipartUpload":
 		return true
 	}
 	return op.method == http.MethodGet || op.method == http.MethodHead

@@ -46,12 +46,14 @@ func (q *request) putObject() error {
 	h := q.w.Header()
 	h["ETag"] = []string{`"` + info.ETag + `"`}
 	setChecksum(h, info.Checksum)
+	setVersion(h, &info)
 	q.w.WriteHeader(http.StatusOK)
 	return nil
 }
 
 func (q *request) deleteObject() error {
-	if _, err := q.version(); err != nil {
+	version, err := q.version()
+	if err != nil {
 		return err
 	}
 	if len(q.Header["If-None-Match"]) > 0 { // no condition of a deletion
@@ -61,8 +63,15 @@ func (q *request) deleteObject() error {
 	if err != nil {
 		return err
 	}
-	if _, err := q.api.store.Delete(q.Context(), q.bucket, q.key, cond); err != nil {
-		return err
+	res, err := q.api.store.DeleteVersion(q.Context(), cas.DeleteRequest{Bucket: q.bucket, Key: q.key, VersionID: version, Owner: q.auth.Identity.ID, If: cond})
+	if err != nil {
+		return versionError(err, version)
+	}
+	if h := q.w.Header(); res.Versioned {
+		h[versionHeader] = []string{res.VersionID}
+		if res.Marker {
+			h[markerHeader] = []string{"true"}
+		}
 	}
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -29,8 +29,10 @@ type Store interface {
 	ListBuckets(ctx context.Context, prefix, after string, max int) ([]cas.Bucket, bool, error)
 	Put(ctx context.Context, r cas.PutRequest) (cas.ObjectInfo, error)
 	Copy(ctx context.Context, r cas.CopyRequest) (cas.ObjectInfo, error)
-	Delete(ctx context.Context, bucket, key string, cond cas.Condition) (deleted bool, err error)
-	DeleteMany(ctx context.Context, bucket string, keys []string) ([]cas.KeyResult, error)
+	DeleteVersion(ctx context.Context, r cas.DeleteRequest) (cas.DeleteResult, error)
+	DeleteMany(ctx context.Context, bucket string, deletes []cas.DeleteRequest) ([]cas.KeyResult, error)
+	SetVersioning(ctx context.Context, bucket string, to cas.Versioning) error
+	ListVersions(ctx context.Context, r cas.VersionListRequest) (cas.VersionList, error)
 	Stat(ctx context.Context, r cas.GetRequest) (cas.ObjectInfo, error)
 	Get(ctx context.Context, r cas.GetRequest) (*cas.Object, error)
 	List(ctx context.Context, r cas.ListRequest) (cas.ListResult, error)
@@ -158,7 +160,7 @@ func (q *request) serve() error {
 		return opErr
 	}
 	q.hoisted()
-	if err := q.authorize(op.action, q.bucket, q.key); err != nil {
+	if err := q.authorize(versionAction(op.action, q.query.has("versionId")), q.bucket, q.key); err != nil {
 		return err
 	}
 	if err := q.checkTarget(); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// slow does work that may take longer than clients wait for a first byte, and then answers 200 with the document that the work returns (without prolog).
+// slow does work that may take longer than clients wait for a first byte, and then answers 200 with the document that the work returns (without prolog) and its headers.
 // Once Options.KeepAlive has passed, the status line, the prolog and from then on spaces are sent while it goes on; an error is then sent as a
 // document with status 200, as S3 does, and slow's error must go to fail all the same.
 func (q *request) slow(work func(ctx context.Context) (*xmlDoc, error)) error {
@@ -40,6 +40,9 @@ func (q *request) slow(work func(ctx context.Context) (*xmlDoc, error)) error {
 				return r.err
 			}
 			if !q.started {
+				for _, kv := range r.doc.header {
+					q.w.Header()[kv[0]] = []string{kv[1]}
+				}
 				doc := newXML(true)
 				doc.b = append(doc.b, r.doc.b...)
 				doc.respond(q.w, http.StatusOK)

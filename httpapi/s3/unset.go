@@ -46,7 +46,6 @@ func unsetOperations() []operation {
 		absent("GetPublicAccessBlock", "publicAccessBlock", "s3:GetBucketPublicAccessBlock", s3err.NoSuchPublicAccessBlock),
 		absent("GetBucketOwnershipControls", "ownershipControls", "s3:GetBucketOwnershipControls", s3err.OwnershipControlsNotFound),
 
-		empty("GetBucketVersioning", "versioning", "s3:GetBucketVersioning", "VersioningConfiguration", "", ""),
 		empty("GetBucketLogging", "logging", "s3:GetBucketLogging", "BucketLoggingStatus", "", ""),
 		empty("GetBucketNotificationConfiguration", "notification", "s3:GetBucketNotification", "NotificationConfiguration", "", ""),
 		empty("GetBucketAccelerateConfiguration", "accelerate", "s3:GetAccelerateConfiguration", "AccelerateConfiguration", "", ""),
@@ -83,7 +82,12 @@ func (q *request) stat() (cas.ObjectInfo, error) {
 	if err != nil {
 		return cas.ObjectInfo{}, err
 	}
-	return q.api.store.Stat(q.Context(), cas.GetRequest{Bucket: q.bucket, Key: q.key, VersionID: version})
+	info, err := q.api.store.Stat(q.Context(), cas.GetRequest{Bucket: q.bucket, Key: q.key, VersionID: version})
+	if err != nil {
+		return info, versionError(err, version)
+	}
+	setVersion(q.w.Header(), &info)
+	return info, nil
 }
 
 // acl answers with the only ACL that there is: full control for the owner.

@@ -26,6 +26,8 @@ type xmlDoc struct {
 	b []byte
 	// url encodes keys, prefixes and markers, as encoding-type=url asks for.
 	url bool
+	// header of the response to slow work, unless that was begun before the work was done.
+	header [][2]string
 }
 
 // xmlKept bounds the buffers that are kept for reuse.
@@ -36,7 +38,7 @@ var xmlPool = sync.Pool{New: func() any { return new(xmlDoc) }}
 // newXML begins a document, with or without its prolog.
 func newXML(prolog bool) *xmlDoc {
 	x := xmlPool.Get().(*xmlDoc)
-	x.b, x.url = x.b[:0], false
+	x.b, x.url, x.header = x.b[:0], false, nil
 	if prolog {
 		x.b = append(x.b, xmlProlog...)
 	}

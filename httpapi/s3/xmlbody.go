@@ -19,6 +19,12 @@ type createBucketConfiguration struct {
 	Tags               *struct{} `xml:"Tags"`
 }
 
+type versioningConfiguration struct {
+	Status    []string   `xml:"Status"`
+	MFADelete []string   `xml:"MfaDelete"`
+	Others    []struct{} `xml:",any"`
+}
+
 type deleteRequest struct {
 	Quiet   bool           `xml:"Quiet"`
 	Objects []deleteObject `xml:"Object"`
@@ -33,6 +39,14 @@ type deleteObject struct {
 }
 
 func (o *deleteObject) key() string { return o.Keys[0] }
+
+// version is the version ID, empty for none.
+func (o *deleteObject) version() string {
+	if o.VersionID == nil {
+		return ""
+	}
+	return *o.VersionID
+}
 
 type completeRequest struct {
 	Parts []completePart `xml:"Part"`
