@@ -53,11 +53,11 @@ func TestLostSnapshotsCoverNothing(t *testing.T) {
 		mustPut(t, s, "b", fmt.Sprint("gone", i), noise(uint64(20+i), 3<<20))
 	}
 	deleteAll := func(prefix string) {
-		var keys []string
+		var deletes []DeleteRequest
 		for i := range 6 {
-			keys = append(keys, fmt.Sprint(prefix, i))
+			deletes = append(deletes, DeleteRequest{Key: fmt.Sprint(prefix, i)})
 		}
-		if _, err := s.DeleteMany(t.Context(), "b", keys); err != nil {
+		if _, err := s.DeleteMany(t.Context(), "b", deletes); err != nil {
 			t.Fatal(err)
 		}
 	}
