@@ -31,6 +31,90 @@ type outcome *[]byte
 type crashModel struct {
 	mu   sync.Mutex
 	keys map[string][]outcome
+
+	versioned bool                    // the bucket keeps versions
+	versions  map[string]crashVersion // by ID: those that were acknowledged and not deleted
+}
+
+// A crashVersion is one version of a key.
+type crashVersion struct {
+	key, id   string
+	body      []byte
+	mayBeGone bool // its deletion has an unknown outcome
+}
+
+// made notes a version that was acknowledged.
+func (m *crashModel) made(key string, info ObjectInfo, body []byte) {
+	if m.versioned {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.versions[info.VersionID] = crashVersion{key: key, id: info.VersionID, body: body}
+	}
+}
+
+// deleteOld deletes for ever a version of a key of the worker's that is not its newest. ok is false when the store failed.
+func (m *crashModel) deleteOld(ctx context.Context, s *Store, key string) (ok bool) {
+	var ids []string
+	m.mu.Lock()
+	for id, v := range m.versions {
+		if v.key == key {
+			ids = append(ids, id)
+		}
+	}
+	m.mu.Unlock()
+	slices.Sort(ids)
+	if len(ids) < 2 {
+		return true
+	}
+	_, err := s.DeleteVersion(ctx, DeleteRequest{Bucket: "b", Key: key, VersionID: ids[0]})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch v := m.versions[ids[0]]; {
+	case err == nil:
+		delete(m.versions, ids[0])
+	case errors.Is(err, ErrUnknownOutcome):
+		v.mayBeGone = true
+		m.versions[ids[0]] = v
+	}
+	return err == nil
+}
+
+// verifyVersions reads every version that was acknowledged, and returns the bytes of all that there are.
+func (m *crashModel) verifyVersions(t testing.TB, s *Store) (size int64) {
+	t.Helper()
+	for id, v := range m.versions {
+		o, err := s.Get(t.Context(), GetRequest{Bucket: "b", Key: v.key, VersionID: id})
+		if v.mayBeGone && errors.Is(err, ErrNoSuchVersion) {
+			delete(m.versions, id)
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s, version %s: %v", v.key, id, err)
+		}
+		var got bytes.Buffer
+		_, err = o.WriteRange(t.Context(), &got, 0, o.Info.Size)
+		o.Close()
+		if err != nil || !bytes.Equal(got.Bytes(), v.body) {
+			t.Fatalf("%s, version %s: %d bytes (%v), not the %d that were stored", v.key, id, got.Len(), err, len(v.body))
+		}
+		v.mayBeGone = false
+		m.versions[id] = v
+	}
+	l, err := s.ListVersions(t.Context(), VersionListRequest{Bucket: "b", Max: 1_000_000})
+	if err != nil || l.Truncated {
+		t.Fatal(l.Truncated, err)
+	}
+	listed := map[string]bool{}
+	for _, it := range l.Items {
+		listed[it.Object.VersionID] = true
+		size += it.Object.Size
+	}
+	for id, v := range m.versions {
+		if !listed[id] {
+			t.Fatalf("%s, version %s is not listed", v.key, id)
+		}
+	}
+	return size
 }
 
 func (m *crashModel) set(key string, o ...outcome) {
@@ -84,6 +168,9 @@ func (m *crashModel) verify(t testing.TB, s *Store) {
 		listed = append(listed, it.Object.Key)
 		size += it.Object.Size
 	}
+	if m.versioned {
+		size = m.verifyVersions(t, s)
+	}
 	if !slices.Equal(listed, present) {
 		t.Fatalf("listed %v\npresent %v", listed, present)
 	}
@@ -126,6 +213,12 @@ func crashWorker(ctx context.Context, s *Store, m *crashModel, id int, rng *rand
 	}
 	for ctx.Err() == nil {
 		key := fmt.Sprintf("w%d/%d", id, rng.IntN(12))
+		if m.versioned && rng.IntN(8) == 0 {
+			if !m.deleteOld(ctx, s, key) {
+				return
+			}
+			continue
+		}
 		before := m.get(key)
 		try := func(want outcome, op func() error) bool {
 			m.set(key, append(slices.Clone(before), want)...)
@@ -150,8 +243,11 @@ func crashWorker(ctx context.Context, s *Store, m *crashModel, id int, rng *rand
 				continue
 			}
 			ok = try(src[0], func() error {
-				_, err := s.Copy(ctx, CopyRequest{SourceBucket: "b", SourceKey: from, Bucket: "b", Key: key,
+				info, err := s.Copy(ctx, CopyRequest{SourceBucket: "b", SourceKey: from, Bucket: "b", Key: key,
 					Attributes: func(o ObjectInfo) (Attributes, error) { return o.Attributes, nil }})
+				if err == nil {
+					m.made(key, info, *src[0])
+				}
 				return err
 			})
 		case 2: // multipart of one part
@@ -160,7 +256,13 @@ func crashWorker(ctx context.Context, s *Store, m *crashModel, id int, rng *rand
 			_, err := s.Put(ctx, PutRequest{Bucket: "b", Key: key, Body: io.MultiReader(bytes.NewReader(body), brokenReader{})})
 			ok = err != nil && s.WriteState() == nil
 		default:
-			ok = try(&body, func() error { _, err := putBytes(ctx, s, "b", key, body, nil); return err })
+			ok = try(&body, func() error {
+				info, err := putBytes(ctx, s, "b", key, body, nil)
+				if err == nil {
+					m.made(key, info, body)
+				}
+				return err
+			})
 		}
 		if !ok {
 			return
@@ -201,22 +303,23 @@ func TestPowerLoss(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		name string
-		dirs int
-		k, m int
-	}{{"4+2", 6, 4, 2}, {"1+0", 1, 1, 0}, {"1+1", 2, 1, 1}, {"2+1 on 4", 4, 2, 1}} {
+		name      string
+		dirs      int
+		k, m      int
+		versioned bool
+	}{{"4+2", 6, 4, 2, false}, {"1+0", 1, 1, 0, false}, {"1+1", 2, 1, 1, false}, {"2+1 on 4", 4, 2, 1, false}, {"versions", 3, 2, 1, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Logf("-crash.seed=%d -crash.rounds=%d", seed, rounds)
-			crashRun(t, rand.New(rand.NewPCG(seed, uint64(c.dirs))), rounds, c.dirs, c.k, c.m)
+			crashRun(t, rand.New(rand.NewPCG(seed, uint64(c.dirs))), rounds, c.dirs, c.k, c.m, c.versioned)
 		})
 	}
 }
 
-func crashRun(t *testing.T, rng *rand.Rand, rounds, dirs, k, m int) {
+func crashRun(t *testing.T, rng *rand.Rand, rounds, dirs, k, m int, versioned bool) {
 	disk := faultfs.New()
 	indexDir := t.TempDir()
 	pool := noise(7, 4<<20)
-	model := &crashModel{keys: map[string][]outcome{}}
+	model := &crashModel{keys: map[string][]outcome{}, versioned: versioned, versions: map[string]crashVersion{}}
 	var paths []string
 	for i := range dirs {
 		paths = append(paths, fmt.Sprintf("/d%d", i+1))
@@ -268,6 +371,9 @@ func crashRun(t *testing.T, rng *rand.Rand, rounds, dirs, k, m int) {
 				disk.PowerOffAt(disk.Ops() + 1<<30)
 				if !created {
 					mustBucket(t, s, "b")
+					if versioned {
+						mustVersioning(t, s, "b", VersioningEnabled)
+					}
 					created = true
 				}
 				model.verify(t, s)
