@@ -10,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 )
 
 const (
 	probeFile  = "probe" + tmpExtension
 	probeBytes = 64 << 10 // written, synced and read back before a directory is used again
+
+	stalledReason = "does not answer" // how the reason begins while operations are under way
 )
 
 // Probe looks whether members that are absent or offline can be used again, where they were last or in one of Options.Dirs, and
@@ -81,7 +84,7 @@ func (l *Log) named(path string) bool {
 // knock looks whether a directory that is away is back.
 func (l *Log) knock(ctx context.Context, old *dir) *returned {
 	if n := old.busy.Load(); n > 0 {
-		old.setReason(fmt.Sprintf("does not answer: %d operations have not returned", n))
+		old.setReason(fmt.Sprintf("%s: %d operations have not returned", stalledReason, n))
 		return nil
 	}
 	// Only where somebody said that a directory of this store is: what the list of members says of paths may be out of date, and who
@@ -120,6 +123,9 @@ func (l *Log) knock(ctx context.Context, old *dir) *returned {
 			return nil
 		}
 		return &returned{old, d, files}
+	}
+	if _, reason := old.status(); strings.HasPrefix(reason, stalledReason) { // they have returned, and it is gone
+		old.setReason("is not in its place any more")
 	}
 	return nil
 }

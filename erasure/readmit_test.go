@@ -295,6 +295,29 @@ func TestReadmissionOfAnotherDirectory(t *testing.T) {
 	wantWhole(t, c)
 }
 
+// TestHungDirectoryGoes: when the calls into a directory that hung have returned and it is gone, nothing says that they are under way.
+func TestHungDirectoryGoes(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 2, 1, 4)
+	opt.IOTimeout = 50 * time.Millisecond
+	c := mustLed(t, led, opt)
+	release := mem.Hang("/d2", faultfs.Sync, faultfs.Write)
+	if err := c.work(newRand(1), 10); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.log.Probe(t.Context()); n != 0 || !strings.Contains(c.log.Dirs()[2].Reason, "have not returned") {
+		t.Fatalf("%d, %+v", n, c.log.Dirs()[2])
+	}
+	mem.RemoveAll("/d2")
+	release()
+	for began := time.Now(); c.log.Dirs()[2].Reason != "is not in its place any more"; c.log.Probe(t.Context()) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("%+v", c.log.Dirs()[2])
+		}
+	}
+	mustClose(t, c)
+}
+
 // TestHungDirectoryComesBack: a directory that hangs stays offline until every call has returned.
 func TestHungDirectoryComesBack(t *testing.T) {
 	led, mem := newLedger(), faultfs.New()
