@@ -330,7 +330,8 @@ func (l *Log) SetDraining(ctx context.Context, ref string, on bool, csn uint64) 
 	return l.changeMembers(csn, func(f *format) { f.Members[i].State = state }, l.dirs())
 }
 
-// SetCode makes k+m the code of new segments. The membership rule goes by the smallest parity of that and of every live segment.
+// SetCode makes k+m the code of new segments. The membership rule goes by the smallest parity of that and of every live segment, which
+// is in the member list: after a restart the segments with less may be out of sight.
 func (l *Log) SetCode(ctx context.Context, k, m int, csn uint64) error {
 	if err := l.lockMembers(ctx); err != nil {
 		return err
@@ -348,10 +349,12 @@ func (l *Log) SetCode(ctx context.Context, k, m int, csn uint64) error {
 	if err := l.membership(); err != nil {
 		return err
 	}
+	least := l.minParity()
 	return l.changeMembers(csn, func(f *format) {
 		if f.Code = &code; code == (Code{f.K, f.M}) {
 			f.Code = nil
 		}
+		f.setLeastParity(least)
 	}, l.dirs())
 }
 

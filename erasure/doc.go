@@ -23,7 +23,8 @@ Where a shard lies is said by the names and by nothing else, and who it is by it
 	dir       32 hex digits, random
 	k, m      the code that the store was created with
 	code      {"k", "m"} of new segments; only when it is not the one above any more
-	csn       revision of code, lost and members: above every earlier one and the last CSN then; 0 is creation
+	parity    smallest parity of any live segment; left out when it is not less than m of the code of new segments
+	csn       revision of code, parity, lost and members: above every earlier one and the last CSN then; 0 is creation
 	lost      members that were declared lost and whose shards are not all rebuilt; 0 is left out
 	members   [{"id": dir, "path": where it was last, "state", "joined"}]; the copy with the highest csn wins and is given to the others. state is
 	          left out, or draining; healing: took the place of another one, and may lack shard files; joining: not in use yet. joined is

@@ -251,6 +251,7 @@ func (l *Log) Drop(ctx context.Context, ids []SegmentID) error {
 		l.files.forgetSegment(s.id)
 	}
 	l.findHoles()
+	l.settleParity()
 	l.metrics.dropped.Add(float64(len(gone)))
 	l.lookAll() // there is room again
 	return nil

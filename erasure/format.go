@@ -32,9 +32,10 @@ type format struct {
 	Dir      string          `json:"dir"`   // 32 hex digits
 	K        int             `json:"k"`     // of the code that the store was created with
 	M        int             `json:"m"`
-	Code     *Code           `json:"code,omitempty"` // of new segments, when it is another one
-	CSN      uint64          `json:"csn"`            // revision of what may change: code, lost and members; 0 is creation
-	Lost     int             `json:"lost,omitempty"` // members that were declared lost and whose shards were not all rebuilt
+	Code     *Code           `json:"code,omitempty"`   // of new segments, when it is another one
+	CSN      uint64          `json:"csn"`              // revision of what may change: code, parity, lost and members; 0 is creation
+	Parity   *int            `json:"parity,omitempty"` // smallest of any live segment, when it is less than that of the code
+	Lost     int             `json:"lost,omitempty"`   // members that were declared lost and whose shards were not all rebuilt
 	Members  []Member        `json:"members"`
 	Created  string          `json:"created"` // RFC 3339
 	Params   json.RawMessage `json:"params,omitempty"`
@@ -96,7 +97,7 @@ func (f format) check() error {
 	if !isHex(f.Store, 32) || !isHex(f.Dir, 32) || f.K < 1 || f.M < 0 || f.K+f.M > shardsMax || len(f.Members) == 0 {
 		return errFormatDamaged
 	}
-	if f.Code != nil && !f.Code.valid() || f.Lost < 0 {
+	if f.Code != nil && !f.Code.valid() || f.Lost < 0 || f.Parity != nil && *f.Parity < 0 {
 		return errFormatDamaged
 	}
 	seen := map[string]bool{}
@@ -122,6 +123,20 @@ func (f format) code() Code {
 		return *f.Code
 	}
 	return Code{f.K, f.M}
+}
+
+// leastParity is the smallest parity that a live segment may have, and that of new ones.
+func (f format) leastParity() int {
+	if m := f.code().M; f.Parity == nil || *f.Parity > m {
+		return m
+	}
+	return *f.Parity
+}
+
+func (f *format) setLeastParity(m int) {
+	if f.Parity = &m; m >= f.code().M {
+		f.Parity = nil
+	}
 }
 
 // serving counts the members that are not just joining.

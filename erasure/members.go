@@ -116,11 +116,17 @@ func (l *Log) learnParity(m int) {
 	}
 }
 
-// relearnParity finds the smallest parity anew, after a change of the code or when segments were dropped.
+// relearnParity finds the smallest parity anew, after a change of the code or when segments were dropped. What the member list says
+// counts too: segments of which nothing is seen may have it.
 func (l *Log) relearnParity() {
-	m := l.code().M
+	form := l.members.get()
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
+	l.parity.Store(int32(min(form.leastParity(), l.seenParity(form.code().M))))
+}
+
+// seenParity is the smallest of m and the parity of every segment that is seen. The caller holds segMu.
+func (l *Log) seenParity(m int) int {
 	for _, segs := range []map[SegmentID]*segment{l.segs, l.retired} { // what was retired may come back, until its drop is durable
 		for id, s := range segs {
 			if s.known && !l.voids.has(id) {
@@ -128,7 +134,37 @@ func (l *Log) relearnParity() {
 			}
 		}
 	}
-	l.parity.Store(int32(m))
+	return m
+}
+
+// settleParity brings the smallest parity in the member list up to date, when all members are there, so that nothing is out of sight,
+// and nobody changes them. What it leaves as it was is on the safe side; the next start, or drop, tries again.
+func (l *Log) settleParity() {
+	select {
+	case l.members.changing <- struct{}{}:
+	default:
+		return
+	}
+	defer l.unlockMembers()
+	if l.closed.Load() || l.outOfService() > 0 {
+		return
+	}
+	form := l.members.get()
+	l.placing.Lock() // no segment is being made with an older code
+	l.segMu.Lock()
+	least, unknown := l.seenParity(form.code().M), false
+	for id, s := range l.segs {
+		v, ended := l.verdicts[id]
+		unknown = unknown || !s.known && !(ended && v.Stripes == 0)
+	}
+	l.segMu.Unlock()
+	l.placing.Unlock()
+	if unknown || least == form.leastParity() {
+		return
+	}
+	if err := l.changeMembers(0, func(f *format) { f.setLeastParity(least) }, l.dirs()); err != nil {
+		l.log.LogAttrs(context.Background(), slog.LevelWarn, "smallest parity cannot be written down", slog.Int("parity", least), slog.String("cause", err.Error()))
+	}
 }
 
 // lockMembers begins a change of the members.

@@ -294,7 +294,7 @@ func (l *Log) elect(given []*candidateDir, form *format) *format {
 
 // agrees tells whether two lists say the same; paths are only informative.
 func (f format) agrees(other format) bool {
-	return f.CSN == other.CSN && f.Lost == other.Lost && f.code() == other.code() &&
+	return f.CSN == other.CSN && f.Lost == other.Lost && f.code() == other.code() && f.leastParity() == other.leastParity() &&
 		slices.EqualFunc(f.Members, other.Members, func(a, b Member) bool { return a.ID == b.ID && a.State == b.State })
 }
 
@@ -474,7 +474,7 @@ func (l *Log) finishCreation(form *format, given []*candidateDir) error {
 // enlist makes the list of members, present and absent.
 func (l *Log) enlist(form format, given []*candidateDir) error {
 	l.store = form.storeID()
-	l.parity.Store(int32(form.code().M))
+	l.parity.Store(int32(form.leastParity()))
 	form.Members = slices.Clone(form.Members)
 	for i := range form.Members {
 		for _, c := range given {

@@ -58,6 +58,7 @@ func (l *Log) Recover(ctx context.Context) ([]Verdict, error) {
 		l.log.LogAttrs(ctx, slog.LevelInfo, "segment recovered", slog.Uint64("segment", uint64(v.Segment)), slog.Uint64("stripes", uint64(v.Stripes)))
 	}
 	l.recovered.Store(true)
+	l.settleParity()
 	if l.anyVoid() {
 		l.background.Go(func() { l.sweep(l.dirs()) })
 	}

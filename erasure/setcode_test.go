@@ -1,6 +1,8 @@
 package erasure_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/casd/casd/erasure"
@@ -131,4 +133,84 @@ func TestCodeAtOpen(t *testing.T) {
 		t.Fatal(c.log.Code())
 	}
 	mustClose(t, c)
+}
+
+// TestOldParityOutOfSight: the segments from before a change of the code lie on directories that are all away at a start. Nothing that
+// is there tells of them but the member list: the new parity would allow to go on without them.
+func TestOldParityOutOfSight(t *testing.T) {
+	for _, tc := range []struct {
+		from, to       erasure.Code
+		dirs           int
+		gone           []string
+		before, during int // commits with the old code, and with the new one
+	}{
+		{erasure.Code{K: 1, M: 0}, erasure.Code{K: 2, M: 1}, 1, []string{"/d0"}, 5, 5},
+		{erasure.Code{K: 1, M: 1}, erasure.Code{K: 2, M: 2}, 2, []string{"/d0", "/d1"}, 5, 5},
+		{erasure.Code{K: 1, M: 1}, erasure.Code{K: 2, M: 2}, 2, []string{"/d0", "/d1"}, 5, 0},
+	} {
+		led, mem := newLedger(), faultfs.New()
+		opt := tiny(mem, tc.from.K, tc.from.M, tc.dirs)
+		c := mustLed(t, led, opt)
+		ctx := t.Context()
+		if err := c.work(newRand(1), tc.before); err != nil {
+			t.Fatal(err)
+		}
+		for i := tc.dirs; i <= tc.to.K+tc.to.M; i++ {
+			path := fmt.Sprintf("/x%d", i)
+			mkdir(t, mem, path)
+			if _, err := c.log.AddDir(ctx, path, c.csn); err != nil {
+				t.Fatal(err)
+			}
+			opt.Dirs = append(opt.Dirs, path)
+		}
+		if err := c.log.SetCode(ctx, tc.to.K, tc.to.M, c.csn); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.log.Roll(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var old []erasure.SegmentID
+		for _, s := range c.log.Segments() {
+			old = append(old, s.ID)
+		}
+		if err := c.work(newRand(2), tc.during); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, c)
+		start := func(writes bool, dropped ...erasure.SegmentID) {
+			t.Helper()
+			few := opt
+			fs := mem.Clone()
+			for _, d := range tc.gone {
+				fs.RemoveAll(d)
+			}
+			few.FS = fs
+			l, err := erasure.Open(ctx, few)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close(ctx)
+			l.SetDropped(dropped)
+			err = l.Replay(ctx, 0, nil, func(erasure.Replayed) error { return nil })
+			if writes != (err == nil) || !writes && !errors.Is(err, erasure.ErrUnavailable) {
+				t.Fatalf("%v to %v: replay says %v", tc.from, tc.to, err)
+			}
+			if vs, err := l.Recover(ctx); err != nil || len(vs) > 0 && !writes || writes != (l.WriteState() == nil) {
+				t.Fatalf("%v to %v: %v %v %v", tc.from, tc.to, vs, err, l.WriteState())
+			}
+		}
+		start(false)
+
+		// When the old ones were dropped, the new parity is what counts.
+		if tc.during == 0 {
+			continue
+		}
+		c = mustLed(t, led, opt)
+		start(false)
+		if err := c.log.Drop(ctx, old); err != nil {
+			t.Fatal(err)
+		}
+		c.log.Close(ctx)
+		start(true, old...)
+	}
 }
