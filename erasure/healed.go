@@ -66,8 +66,12 @@ func (d *dir) trust(id SegmentID) {
 // whenever that is so.
 //
 // A directory is whole when each of its segments was verified since it came back, and no segment lacks a shard file that it could
-// take. Shard files that are beyond repair, whichever member comes back, are not waited for.
+// take. Shard files that are beyond repair, whichever member comes back, are not waited for. Before the log is recovered none is: there
+// may be segments of which nothing is seen.
 func (l *Log) Healed(ctx context.Context, csn uint64) ([]string, error) {
+	if !l.recovered.Load() {
+		return nil, nil
+	}
 	if err := l.surveyAll(ctx); err != nil {
 		return nil, err
 	}

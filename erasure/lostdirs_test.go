@@ -186,3 +186,63 @@ func TestOldCopyOfDirectory(t *testing.T) {
 		mustClose(t, c)
 	}
 }
+
+// TestHealedBeforeRecovery: all segments lay on two directories. One of them was replaced, and the other one is away at the next start:
+// nothing of them is seen, so that the new one lacks nothing as far as anybody knows proves nothing.
+func TestHealedBeforeRecovery(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		led, mem := newLedger(), faultfs.New()
+		opt := tiny(mem, 1, 1, 2)
+		c := mustLed(t, led, opt)
+		ctx := t.Context()
+		if err := c.work(newRand(1), 5); err != nil {
+			t.Fatal(err)
+		}
+		mkdir(t, mem, "/x", "/y", "/z")
+		for _, path := range []string{"/x", "/y"} {
+			if _, err := c.log.AddDir(ctx, path, c.csn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.log.Roll(ctx); err != nil {
+			t.Fatal(err)
+		}
+		mem.RemoveAll("/d0")
+		c.log.Probe(ctx)
+		var err error
+		if lost {
+			err = c.log.RemoveDir(ctx, "/d0", true, c.csn)
+		} else {
+			_, err = c.log.ReplaceDir(ctx, "/d0", "/z", c.csn)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, c)
+
+		kept := mem.Clone()
+		mem.RemoveAll("/d1")
+		opt.Create, opt.Dirs = nil, []string{"/d1", "/x", "/y", "/z"}
+		if lost {
+			opt.Dirs = opt.Dirs[:3]
+		}
+		l, err := erasure.Open(ctx, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if vs, err := l.Recover(ctx); err != nil || len(vs) > 0 || !errors.Is(l.WriteState(), erasure.ErrReadOnly) {
+				t.Fatalf("lost %v: %v %v %v", lost, vs, err, l.WriteState())
+			}
+			if ids, err := l.Healed(ctx, c.csn); err != nil || len(ids) > 0 {
+				t.Fatalf("lost %v: healed %v %v", lost, ids, err)
+			}
+		}
+		l.Close(ctx)
+		mem.Graft(kept, "/d1")
+		c = mustLed(t, led, opt)
+		heal(t, c)
+		wantWhole(t, c)
+		mustClose(t, c)
+	}
+}
