@@ -1,6 +1,7 @@
 package cas
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -337,4 +338,125 @@ func TestListVersionsBehindNull(t *testing.T) {
 	if !slices.Equal(got, []int64{3, 2, 1, 4}) {
 		t.Fatal(got)
 	}
+}
+
+// A cycle keeps what any version names, and reclaims what the last one of it named. Markers name nothing.
+func TestGCOfVersions(t *testing.T) {
+	s := openStore(t, Options{Dirs: dirsOf(t, 3), SegmentBytes: 2 << 20})
+	mustBucket(t, s, "b")
+	mustVersioning(t, s, "b", VersioningEnabled)
+	var ids []string
+	for i := range 6 {
+		info, err := putBytes(t.Context(), s, "b", "k", noise(uint64(i), 3<<20), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, info.VersionID)
+	}
+	mustDelete(t, s, "k", "")
+	have := func(from int) {
+		t.Helper()
+		for i := from; i < len(ids); i++ {
+			o, err := s.Get(t.Context(), GetRequest{Bucket: "b", Key: "k", VersionID: ids[i]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got bytes.Buffer
+			_, err = o.WriteRange(t.Context(), &got, 0, o.Info.Size)
+			o.Close()
+			if err != nil || !bytes.Equal(got.Bytes(), noise(uint64(i), 3<<20)) {
+				t.Fatalf("version %d: %d bytes, %v", i, got.Len(), err)
+			}
+		}
+	}
+	chunks := stats(t, s).Chunks
+	mustGC(t, s, GCRequest{Threshold: 0.01})
+	if now := stats(t, s).Chunks; now != chunks {
+		t.Fatalf("%d chunks of %d are left though every version is there", now, chunks)
+	}
+	have(0)
+	for _, id := range ids[:4] {
+		mustDelete(t, s, "k", id)
+	}
+	r := mustGC(t, s, GCRequest{Threshold: 0.01})
+	if r.ReclaimedBytes < 8<<20 || stats(t, s).Chunks >= chunks {
+		t.Fatalf("%+v, %d chunks of %d", r, stats(t, s).Chunks, chunks)
+	}
+	have(4)
+}
+
+// What is asked of a key costs the same whatever lies below: the null version is found, and lists go on behind the key, without a walk.
+func TestManyVersions(t *testing.T) {
+	s := openStore(t, Options{Dirs: dirsOf(t, 1)})
+	mustBucket(t, s, "b")
+	mustPut(t, s, "b", "k", []byte("null"))
+	mustVersioning(t, s, "b", VersioningEnabled)
+	deletes := make([]DeleteRequest, 1000)
+	for i := range deletes {
+		deletes[i].Key = "k"
+	}
+	for range 10 {
+		if _, err := s.DeleteMany(t.Context(), "b", deletes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, s, "b", "l", []byte("x"))
+	counted := func(fn func(r *countingReader) error) int {
+		t.Helper()
+		var c countingReader
+		if err := s.view(func(v *index.View) error {
+			c.Reader = v
+			return fn(&c)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return c.n
+	}
+	if n := counted(func(r *countingReader) error {
+		v, err := s.getVersion(r, GetRequest{Bucket: "b", Key: "k", VersionID: nullVersion})
+		if err == nil && v.row.Content.Size != 4 {
+			return fmt.Errorf("%+v", v)
+		}
+		return err
+	}); n > 3 {
+		t.Errorf("%d reads for the null version", n)
+	}
+	if l, err := s.List(t.Context(), ListRequest{Bucket: "b", Max: 10}); err != nil || len(l.Items) != 1 || l.Truncated {
+		t.Errorf("%+v %v", l, err)
+	}
+	n := 0
+	for q := (VersionListRequest{Bucket: "b", Max: 1000}); ; {
+		l, err := s.ListVersions(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, it := range l.Items {
+			if it.Latest != (n+i == 0 || it.Object.Key == "l") {
+				t.Fatalf("version %d: %+v", n+i, it)
+			}
+		}
+		n += len(l.Items)
+		if q.AfterKey, q.AfterID = l.NextKey, l.NextID; !l.Truncated {
+			break
+		}
+	}
+	if n != 10_002 {
+		t.Errorf("%d versions are listed", n)
+	}
+}
+
+// A countingReader counts reads.
+type countingReader struct {
+	index.Reader
+	n int
+}
+
+func (c *countingReader) Get(t index.Table, key []byte) (index.Entry, bool, error) {
+	c.n++
+	return c.Reader.Get(t, key)
+}
+
+func (c *countingReader) First(t index.Table, lo, hi []byte) (index.Entry, bool, error) {
+	c.n++
+	return c.Reader.First(t, lo, hi)
 }
