@@ -329,8 +329,8 @@ func (c *cycle) compact(ctx context.Context, victims []*segmentMarks) error {
 		c.moved = 0
 		for full == nil && done < len(victims) && len(group) < gcGroupSegments && c.moved < gcGroupBytes {
 			g := victims[done]
-			if len(group) > 0 && c.moved == 0 && g.uncopied() > 0 {
-				break // what needs no copies goes first: it makes room for them
+			if len(group) > 0 && g.uncopied() > 0 && (c.moved == 0 || c.s.log.Room(erasure.TierUpload) != nil) {
+				break // what needs no copies goes first: it makes room for them; and where room is scarce, one at a time
 			}
 			done++
 			c.op.progress("compact", int64(done), total, "items")

@@ -71,8 +71,10 @@ type scrubRun struct {
 	covered   uint64                          // mutations up to it are in as many snapshots as are kept
 	blind     bool                            // something is beyond repair and nothing tells what it held
 	lost      lostSet
-	plain     []byte
-	current   *segmentRun
+	// uncompared is why index and log could not be compared, if they should have been.
+	uncompared error
+	plain      []byte
+	current    *segmentRun
 }
 
 // A segmentRun is what a scrubRun notes of the segment in hand.
@@ -159,6 +161,10 @@ func (run *scrubRun) compare(ctx context.Context) error {
 		if err == nil {
 			defer op.end()
 			rep, lost, err := run.s.check(sub, run.op, run.pace, false)
+			if errors.Is(err, ErrIncomplete) { // manifests are walked all the same
+				run.uncompared = err
+				return nil
+			}
 			if err != nil {
 				return err
 			}
@@ -415,6 +421,10 @@ func (run *scrubRun) finish(err error) {
 		r.addReason("some of it could not be read")
 	case run.lost.unknown > 0:
 		r.addReason(fmt.Sprintf("%d chunks are out of reach", run.lost.unknown))
+	}
+	if run.uncompared != nil {
+		r.Complete = false
+		r.addReason("index and log were not compared: " + run.uncompared.Error())
 	}
 	if run.lost.more > 0 {
 		r.Complete = false

@@ -321,6 +321,9 @@ func (s *Store) openDomain(ctx context.Context) (*domain, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !ok && s.incomplete {
+		return nil, fmt.Errorf("cas: neither the index nor what can be read of the log has the catalog; are data directories missing? %w: %w", ErrIncomplete, s.failure())
+	}
 	if !ok {
 		if used, err := s.used(); err != nil || used {
 			return nil, errors.Join(err, fmt.Errorf("cas: the key of dedup domain %d is missing: %w", defaultDomain, ErrCorrupt))

@@ -130,15 +130,10 @@ func TestStaleDirectories(t *testing.T) {
 	verify()
 	stop(t, s)
 
-	// Three of the six: fewer than may write.
-	old := serveDirs(t, t.TempDir(), []string{filepath.Join(stale, "d1"), filepath.Join(stale, "d2"), filepath.Join(stale, "d3")})
-	c := sdk(old, noRetry)
-	_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(contentsBucket), Key: aws.String("fork"), Body: strings.NewReader("x")})
-	wantCode(t, err, "ServiceUnavailable")
-	for key := range after {
-		if _, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(contentsBucket), Key: &key}); err == nil || strings.Contains(err.Error(), "404") {
-			t.Errorf("three stale directories say of %s: %v", key, err)
-		}
+	// Three of the six, without an index: nobody begins a history of their own.
+	_, errs, exit, err := s.Casd(t.Context(), "serve", "--listen", "127.0.0.1:0", "--index", t.TempDir(), filepath.Join(stale, "d1"), filepath.Join(stale, "d2"), filepath.Join(stale, "d3"))
+	if err != nil || exit != exitFailed || !strings.Contains(errs, "are data directories missing?") {
+		t.Errorf("three stale directories: exit %d, %v: %s", exit, err, errs)
 	}
 }
 

@@ -58,7 +58,7 @@ func TestIndexLost(t *testing.T) {
 		{"random", func(path string) error { return rewrite(path, func(b []byte) []byte { return bytesOf(5, len(b)) }) }},
 		{"bits flipped", func(path string) error {
 			return rewrite(path, func(b []byte) []byte {
-				for range len(b) / 100 {
+				for range len(b) / 8 {
 					b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
 				}
 				return b
