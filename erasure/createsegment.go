@@ -40,6 +40,9 @@ func (l *Log) tryCreate(c Class, bs []*builder) (*openSegment, error) {
 	m := code.M
 	dirs := l.choose(code.K+m, needFor(bs))
 	if len(dirs) < m+1 {
+		if err := l.membership(); err != nil { // a directory went out of service meanwhile
+			return nil, err
+		}
 		return nil, ErrNoSpace
 	}
 	s := &segment{class: c, known: true, k: len(dirs) - m, m: m, nonce: l.random(), homes: newHomes(len(dirs), dirs...), settled: make(chan struct{}), open: true, surveyed: true, unproven: c == Snapshot}

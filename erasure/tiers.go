@@ -225,6 +225,9 @@ func (l *Log) admits(t Tier, n int) error {
 	}
 	need := l.admission(t, n)
 	if l.withRoom(t, need) == nil && (!l.lookAfter(lookAgain) || l.withRoom(t, need) == nil) {
+		if err := l.membership(); err != nil { // a directory went out of service meanwhile
+			return err
+		}
 		return fmt.Errorf("%w for %s", ErrNoSpace, t)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/casd/casd/erasure"
 	"github.com/casd/casd/erasure/faultfs"
@@ -141,4 +142,22 @@ func TestSmallDirectoryKeepsItsReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustClose(t, c)
+}
+
+// TestGoneIsNotFull: the directory that is found to hang when it is asked for its room makes the store read-only, and not full.
+func TestGoneIsNotFull(t *testing.T) {
+	_, mem, opt := filledStore(t, 1, 1, 2, 3)
+	opt.IOTimeout = 50 * time.Millisecond
+	l, err := erasure.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(t.Context())
+	if _, err := l.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Hang("/d1", faultfs.Statfs)()
+	if err := l.Room(erasure.TierUpload); !errors.Is(err, erasure.ErrReadOnly) {
+		t.Fatal(err)
+	}
 }
