@@ -264,8 +264,10 @@ func (c *client) commit(body []byte, vs []erasure.Verdict, deps map[string]*eras
 		handles = append(handles, h)
 	}
 	var muts []erasure.Record
+	var before []byte // sent with that CSN, and out of sight since: as long as the log is read-only it may come back
 	if body != nil {
 		c.csn++
+		before = c.sent[string(mutationLabel(c.csn))]
 		c.sent[string(mutationLabel(c.csn))] = body
 		muts = append(muts, erasure.Record{Kind: kindMut, Label: mutationLabel(c.csn), Body: body})
 	}
@@ -281,7 +283,7 @@ func (c *client) commit(body []byte, vs []erasure.Verdict, deps map[string]*eras
 			continue
 		case err != nil:
 			if !errors.Is(err, erasure.ErrUncertain) && body != nil {
-				delete(c.sent, string(mutationLabel(c.csn))) // must never be seen
+				c.sent[string(mutationLabel(c.csn))] = before // body must never be seen
 				c.csn--
 			}
 			return err

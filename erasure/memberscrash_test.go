@@ -138,3 +138,40 @@ func TestMemberChangesMeetFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestUndecidedCommitComesBack: nobody knows whether a commit counts, and the one directory that has it is away at the next start. That
+// start must not decide: later the commit is there, and what was refused meanwhile is not.
+func TestUndecidedCommitComesBack(t *testing.T) {
+	led, mem := newLedger(), faultfs.New()
+	opt := tiny(mem, 1, 1, 2)
+	c := mustLed(t, led, opt)
+	for range 3 {
+		if err := c.mutate(newRand(1), 10, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := mem.Clone()
+	mem.RemoveAll("/d1")
+	if err := c.mutate(newRand(2), 10, nil); !errors.Is(err, erasure.ErrUncertain) {
+		t.Fatal(err)
+	}
+	mem = mem.Clone()
+	c.log.Close(t.Context())
+	mine := mem.Clone()
+	mem.Graft(other, "/d1")
+	mem.RemoveAll("/d0")
+	opt.FS = mem
+	c = mustLed(t, led, opt)
+	if err := c.mutate(newRand(3), 10, nil); !errors.Is(err, erasure.ErrReadOnly) || c.csn != 3 {
+		t.Fatal(err, c.csn)
+	}
+	mustClose(t, c)
+	mem.Graft(mine, "/d0")
+	c = mustLed(t, led, opt)
+	if c.csn != 4 {
+		t.Fatalf("the log ends at %d", c.csn)
+	}
+	heal(t, c)
+	wantWhole(t, c)
+	mustClose(t, c)
+}
