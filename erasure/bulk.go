@@ -268,6 +268,13 @@ func (l *Log) syncAll() error {
 		upTo uint32
 	}
 	var goals []goal
+	// The floating records first: a commit that takes them into the data segment has given them their place there before the goals are
+	// looked up. The other way round they would be in neither.
+	floating := l.flushFloating()
+	if errors.Is(floating, errSegmentFailed) {
+		return floating
+	}
+	l.pause("sync")
 	l.dataMu.Lock()
 	if l.bulk != nil && len(l.bulk.recs) > 0 {
 		l.pending = append(l.pending, l.bulk)
@@ -289,5 +296,5 @@ func (l *Log) syncAll() error {
 	if err != nil {
 		return err
 	}
-	return l.flushFloating()
+	return floating
 }

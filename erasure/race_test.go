@@ -150,3 +150,52 @@ func TestOutOfDescriptors(t *testing.T) {
 		}
 	}
 }
+
+// A commit takes the floating records into the data segment while a sync is under way. The sync covers them all the same.
+func TestSyncWhileACommitTakesFloatingRecords(t *testing.T) {
+	ctx := context.Background()
+	l := raceLog(t, testDirs(t, 4))
+	defer l.Close(ctx)
+	if _, err := l.Recover(ctx); err != nil {
+		t.Fatal(err)
+	}
+	floating, err := l.Append(ctx, Record{Kind: 1, Label: []byte("floating"), Body: make([]byte, 800)}, Metadata, TierUpload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed, finishing, synced := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	l.testPause = func(where string) {
+		if where != "sync" {
+			return
+		}
+		l.testPause = func(where string) {
+			if where == "finish" {
+				l.testPause = nil
+				close(finishing)
+				select { // what it commits is durable, and nobody knows yet
+				case <-synced:
+				case <-time.After(100 * time.Millisecond): // the sync waits for it
+				}
+			}
+		}
+		go func() {
+			h, err := l.Append(ctx, Record{Kind: 1, Label: []byte("chunk"), Body: make([]byte, 8000)}, Data, TierUpload)
+			if err == nil {
+				err = l.Commit(ctx, []Record{{Kind: 2, Label: []byte("m"), Body: []byte("mutation")}}, []*Handle{h}, TierUpload)
+			}
+			committed <- err
+		}()
+		<-finishing
+	}
+	if err := l.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	durable := floating.Durable()
+	close(synced)
+	if err := <-committed; err != nil {
+		t.Fatal(err)
+	}
+	if !durable {
+		t.Error("a sync returned, and what was appended before it is not durable")
+	}
+}
