@@ -404,7 +404,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.submitters.Unlock()
 	s.stopWorkers()
 	// The log first: sealing makes the last appended chunks durable, and the checkpoint should cover them.
-	err := s.log.Close(ctx)
+	err := logError("close", s.log.Close(ctx))
 	if s.failure() == nil {
 		err = errors.Join(err, s.finalCheckpoint(ctx))
 	}
